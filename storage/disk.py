@@ -23,6 +23,7 @@ if sys.platform != "win32":
     import fcntl
 
 Bytes = bytes | bytearray | memoryview
+MISSING = (FileNotFoundError, NotADirectoryError)
 
 _PRIVATE_FILE, _PRIVATE_FOLDER = 0o600, 0o700  # texts and vectors are nobody else's business
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
@@ -167,10 +168,10 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """The same, but a missing file stays FileNotFoundError: it may belong to an old generation."""
+    """The same, but errors of MISSING pass: the file may have belonged to an old generation."""
     try:
         yield
-    except FileNotFoundError:
+    except MISSING:
         raise
     except OSError as error:
         raise _explained(path, error) from error

@@ -102,7 +102,7 @@ class Manifest:
         return sum(segment.deletes.count for segment in self.segments if segment.deletes)
 
     @property
-    def bytes(self) -> int:
+    def nbytes(self) -> int:
         """Length of all files of this generation."""
         return sum(file.bytes for _, file in self.paths())
 
