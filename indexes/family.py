@@ -10,16 +10,14 @@ A family differs from the others only in its keys. The collection knows nothing 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError, Mismatch
 from ..records import JSON, Bitmap, Neighbours
-
-if TYPE_CHECKING:
-    from ..storage import Part, PartWriter
+from ..storage import Part, PartWriter
 
 Keys_contra = TypeVar("Keys_contra", contravariant=True)
 QueryKeys_contra = TypeVar("QueryKeys_contra", contravariant=True)
@@ -40,7 +38,7 @@ class OpenPart:
     deleted: (rows,) bool, True = deleted; None when nothing is.
     """
 
-    part: "Part"
+    part: Part
     base: int
     rows: int
     deleted: NDArray[np.bool_] | None = None
@@ -63,7 +61,7 @@ class Builder(Protocol[Keys_contra]):
         """Append rows in order; all of them, or none with an InputError."""
         ...
 
-    def write(self, writer: "PartWriter") -> None: ...
+    def write(self, writer: PartWriter) -> None: ...
 
 
 class StoredIndex(Protocol[Keys_contra, QueryKeys_contra]):
@@ -102,19 +100,21 @@ class Family(Protocol[Keys_contra, QueryKeys_contra]):
 
     def open(self, parts: Sequence[OpenPart]) -> StoredIndex[Keys_contra, QueryKeys_contra]: ...
 
-    def merge(self, parts: Sequence[OpenPart], writer: "PartWriter") -> None: ...
+    def merge(self, parts: Sequence[OpenPart], writer: PartWriter) -> None: ...
 
 
 def _inverted(**settings: Any) -> Family[Any, Any]:
     from .inverted import Inverted
 
-    return Inverted(**settings)
+    family: Family[Any, Any] = Inverted(**settings)
+    return family
 
 
 def _vector(**settings: Any) -> Family[Any, Any]:
     from .vector import Vector
 
-    return Vector(**settings)
+    family: Family[Any, Any] = Vector(**settings)
+    return family
 
 
 FAMILIES: dict[str, Callable[..., Family[Any, Any]]] = {"inverted": _inverted, "vector": _vector}
