@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from ragstone.errors import UsageError
 from ragstone.indexes import columns
 from ragstone.indexes.family import OpenPart
