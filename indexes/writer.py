@@ -118,7 +118,8 @@ class Writer:
             builder.add(keys[name])
         self._open.passages.add(rows)
         self._note(ids, start, skipped)
-        self._bury(committed)
+        if self._duplicates == "replace":
+            self._bury(committed)
         self._whole = True
         return len(skipped)
 
@@ -203,9 +204,9 @@ class Writer:
             self._open.row_of[id] = start + i
 
     def _bury(self, numbers: NDArray[np.int64]) -> int:
-        """Mark committed rows for deletion, unless the first with an id stays."""
+        """Mark committed rows for deletion; returns how many."""
         numbers = np.unique(numbers[numbers >= 0])
-        if self._duplicates == "keep" or not len(numbers):
+        if not len(numbers):
             return 0
         if self._gone is None:
             self._gone = np.zeros(self._passages.rows, dtype=np.bool_)
