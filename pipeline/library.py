@@ -1,0 +1,113 @@
+"""A collection with the encoders that made it: ask it in words, get passages and answers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from ..errors import UsageError
+from ..generation.extractive import ExtractiveReader
+from ..indexes.collection import Collection
+from ..records import Answer, Filter, Passage, Query
+from ..retrieval.folding import Folded
+from ..retrieval.fusion import Fused
+from ..retrieval.index_retriever import IndexRetriever
+from ..stages import Reader, Retriever
+from .encoders import checked, encoder_of
+from .recipes import AnyEncoder
+
+HYBRID = "hybrid"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A passage that a search brought, with its score."""
+
+    passage: Passage
+    score: float
+
+
+class Library:
+    """Searches and answers over one collection; encoders are loaded when they are first needed.
+
+    >>> library = Library.open("handbook.ragstone")
+    >>> for found in library.search("how long is the notice period?", k=5):
+    ...     print(found.score, found.passage.text)
+    """
+
+    def __init__(
+        self, collection: Collection, *, encoders: Mapping[str, AnyEncoder] | None = None
+    ) -> None:
+        """`encoders` by index name stand in for those that the collection names."""
+        self.collection = collection
+        self._encoders = {
+            name: checked(collection, name, one) for name, one in (encoders or {}).items()
+        }
+
+    @classmethod
+    def open(
+        cls, folder: Path | str, *, encoders: Mapping[str, AnyEncoder] | None = None
+    ) -> "Library":
+        """Open the newest generation of the collection in `folder`."""
+        return cls(Collection.open(Path(folder)), encoders=encoders)
+
+    @cached_property
+    def systems(self) -> tuple[str, ...]:
+        """What `using` may name: every index, and their fusion where there are several."""
+        names = tuple(self.collection.indexes)
+        return (*names, HYBRID) if len(names) > 1 else names
+
+    def retriever(self, using: str | None = None) -> Retriever:
+        """The retriever called `using`; by default the fusion of all indexes.
+
+        Raises UsageError for a name the collection does not have, Mismatch when the encoder is
+        not the one that built the index.
+        """
+        name = using or self.systems[-1]
+        if name not in self.systems:
+            known = ", ".join(self.systems)
+            raise UsageError(f"this collection has no index '{name}'", remedy=f"It has: {known}")
+        if name == HYBRID:
+            return Fused([self._single(leg) for leg in self.collection.indexes], method="minmax")
+        return self._single(name)
+
+    def documents(self, using: str | None = None) -> Retriever:
+        """Like `retriever`, with hits on passages folded to the documents they were cut from."""
+        return Folded(self.retriever(using), self.collection.passages)
+
+    def search(
+        self, text: str, k: int = 10, *, using: str | None = None, filter: Filter | None = None
+    ) -> list[Found]:
+        """The k best passages for one query text, best first."""
+        ranking = self.retriever(using).retrieve([Query("", text)], k, filter=filter)[0]
+        passages = self.collection.passages.fetch(ranking.ids)
+        return [Found(p, hit.score) for p, hit in zip(passages, ranking, strict=True)]
+
+    def ask(
+        self,
+        question: str,
+        *,
+        depth: int = 10,
+        using: str | None = None,
+        filter: Filter | None = None,
+        reader: Reader | None = None,
+    ) -> Answer:
+        """Answer one question from the `depth` best passages, with citations.
+
+        Without a `reader` the answer is made of quoted sentences, and its trace says so.
+        """
+        rankings = self.retriever(using).retrieve([Query("", question)], depth, filter=filter)
+        return (reader or ExtractiveReader(self.collection.passages)).read(rankings)[0]
+
+    def passages(self, ids: Sequence[str]) -> list[Passage]:
+        """The passages with these ids, in this order."""
+        return self.collection.passages.fetch(ids)
+
+    def _single(self, name: str) -> Retriever:
+        collection = self.collection
+        return IndexRetriever(self._encoder(name), collection.indexes[name], collection.passages)
+
+    def _encoder(self, name: str) -> AnyEncoder:
+        if name not in self._encoders:
+            self._encoders[name] = encoder_of(self.collection, name)
+        return self._encoders[name]
