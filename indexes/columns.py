@@ -222,6 +222,18 @@ class Column:
         return held
 
 
+def bounds(offsets: NDArray[np.int64], count: int, end: int) -> bool:
+    """Whether offsets cut an array of length `end` into `count` stretches."""
+    if len(offsets) != count + 1 or offsets[0] != 0 or offsets[-1] != end:
+        return False
+    return bool((offsets[1:] >= offsets[:-1]).all())
+
+
+def inside(places: NDArray[np.int32], count: int, end: int) -> bool:
+    """Whether these are `count` places in an array of length `end`."""
+    return len(places) == count and (count == 0 or 0 <= places.min() <= places.max() < end)
+
+
 class Columns:
     """The columns of one part, for reading."""
 
@@ -240,10 +252,10 @@ class Columns:
             self._check(entries[-1], values[-1])
 
     def _check(self, entries: int, values: int) -> None:
-        sizes = [len(self._part.array(name)) for name in ("column_rows", "column_codes")]
-        offsets = self._part.array("column_offsets")
-        end = len(self._part.array("column_values"))
-        if sizes != [entries, entries] or len(offsets) != values + 1 or offsets[-1] != end:
+        array = self._part.array
+        sizes = [len(array(name)) for name in ("column_rows", "column_codes")]
+        end = len(array("column_values"))
+        if sizes != [entries, entries] or not bounds(array("column_offsets"), values, end):
             raise Damaged("the metadata columns do not fit together", where=PLACE)
 
     def column(self, path: str) -> Column:
@@ -255,7 +267,8 @@ class Columns:
             array("column_rows")[entries],
             array("column_codes")[entries],
         )
-        if int(column.rows.max()) >= self.rows or int(column.codes.max()) >= len(column):
+        size = len(column.rows)
+        if not (inside(column.rows, size, self.rows) and inside(column.codes, size, len(column))):
             raise Damaged(f"the metadata column '{path}' points outside", where=PLACE)
         return column
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import Damaged, InputError, UsageError
 from ..records import Bitmap, Filter, Passage
-from .columns import Columns
+from .columns import PLACE, Columns, bounds, inside
 from .family import OpenPart
 from .filters import Condition, canonical, flatten, key_of, select
 from .passage_builder import hash_ids
@@ -38,12 +38,14 @@ class _Rows:
 
     def _check(self) -> None:
         """What was written fits together, so that no lookup can leave the arrays."""
-        n = self.rows
-        lengths = [len(self._id_offsets), len(self._record_offsets)]
-        ends = [self._id_offsets[-1], self._record_offsets[-1]]
-        fits = lengths == [n + 1, 3 * n + 1] and len(self._hashes) == len(self._order) == n
-        if not fits or ends != [len(self._ids), len(self._records)]:
-            raise Damaged("the arrays of a segment do not fit together", where="passages")
+        fits = (
+            bounds(self._id_offsets, self.rows, len(self._ids))
+            and bounds(self._record_offsets, 3 * self.rows, len(self._records))
+            and len(self._hashes) == self.rows
+            and inside(self._order, self.rows, self.rows)
+        )
+        if not fits:
+            raise Damaged("the arrays of a segment do not fit together", where=PLACE)
 
     def ids(self, rows: NDArray[np.int64]) -> list[str]:
         """The ids of many rows: their bytes are gathered, decoded and split in one go each."""
@@ -112,16 +114,16 @@ def _decoded(raw: bytes) -> str:
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
-        raise Damaged(f"a stored text is not UTF-8 ({error})", where="passages") from None
+        raise Damaged(f"a stored text is not UTF-8 ({error})", where=PLACE) from None
 
 
 def _parsed(raw: bytes) -> Mapping[str, Any]:
     if not raw:
         return {}
     try:
-        parsed: Mapping[str, Any] = json.loads(raw)
+        parsed: Mapping[str, Any] = json.loads(_decoded(raw))
     except (ValueError, RecursionError) as error:
-        raise Damaged(f"stored metadata is not JSON ({error})", where="passages") from None
+        raise Damaged(f"stored metadata is not JSON ({error})", where=PLACE) from None
     return parsed
 
 
