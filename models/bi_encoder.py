@@ -1,0 +1,238 @@
+"""Dense vectors of queries and passages, each encoded on its own.
+
+A folder that is a plain BERT (the embedded default is one) is computed by our own forward pass
+over packed texts: in NumPy while there are few tokens, so that a single query needs no torch, and
+in torch otherwise. Every other model runs in sentence-transformers.
+
+Reimers and Gurevych, Sentence-BERT, EMNLP 2019.
+Karpukhin et al., Dense Passage Retrieval for Open-Domain Question Answering, EMNLP 2020.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError, UsageError
+from ..records import JSON, Fingerprint
+from .fingerprint import files_digest, fingerprint_of
+from .loaded_encoder import LoadedEncoder
+from .model_folder import EMBEDDED, ModelFolder, find_model
+from .packed_bert import PackedBert
+from .plain_bert import PlainBert, read_plain_bert
+from .processor import NUMBER_TYPES, choose_device, choose_number_type
+
+if TYPE_CHECKING:
+    from torch import device, dtype
+
+Vectors = NDArray[np.float32]
+Progress = Callable[[int], None]
+
+WINDOW = 4096
+"""Texts that are sorted by length together."""
+
+BUDGET = 2048
+"""Tokens in a batch: enough to fill the matrix unit, little enough to stay in the cache."""
+
+BUDGET_CUDA = 65_536
+FEW = 256
+"""Tokens up to which NumPy answers in less time than the import of torch takes."""
+
+
+class BiEncoder:
+    """Texts to vectors of length 1 by the model of a Hugging Face name or a local folder.
+
+    model: "all-MiniLM-L6-v2" comes inside a package and needs no network.
+    query_prompt, passage_prompt: put before each text; the model's own unless given.
+    normalize: divide each vector by its length.
+    max_length: tokens of a text that are read, the model's own unless given; the rest is cut off,
+        and `truncated` of the `encoded` texts so far were cut.
+    dtype: "auto" is the fastest number type of the device that keeps the ranking: bfloat16 where
+        there are instructions for it. device: "auto" is CUDA where there is a device.
+
+    Raises InputError when there is no such model, or its weights are not safetensors.
+    """
+
+    def __init__(
+        self,
+        model: str | Path = EMBEDDED,
+        *,
+        query_prompt: str | None = None,
+        passage_prompt: str | None = None,
+        normalize: bool = True,
+        max_length: int | None = None,
+        dtype: str = "auto",
+        device: str = "auto",
+    ) -> None:
+        _check_number_type(dtype)
+        self._model = found = find_model(str(model))
+        self.query_prompt = found.query_prompt if query_prompt is None else query_prompt
+        self.passage_prompt = found.passage_prompt if passage_prompt is None else passage_prompt
+        self.normalize = normalize
+        self.max_length = _length(max_length, found)
+        self._dtype, self._device = dtype, device
+        self.encoded = self.truncated = 0
+
+    @cached_property
+    def fingerprint(self) -> Fingerprint:
+        """Over the model's files and every setting that changes its vectors."""
+        settings: dict[str, JSON] = {
+            "class": "bi-encoder",
+            "model": _stated_name(self._model),
+            "files": files_digest(self._model),
+            "pooling": self._model.pooling,
+            "normalize": self.normalize,
+            "query_prompt": self.query_prompt,
+            "passage_prompt": self.passage_prompt,
+            "max_length": self.max_length,
+            "dtype": self._dtype,
+        }
+        return fingerprint_of(Path(self._model.name).name, settings)
+
+    @property
+    def dimensions(self) -> int:
+        return self._bert.dimensions if self._bert else self._loaded.dimensions
+
+    @property
+    def number_type(self) -> str:
+        """What `dtype` comes to on this device: "float32", "bfloat16" or "float16"."""
+        return str(self._types[0]).removeprefix("torch.")
+
+    def encode_passages(self, texts: Sequence[str], *, progress: Progress | None = None) -> Vectors:
+        """(texts, d) float32 in the order of the texts.
+
+        progress: called with the number of texts done since it was called last.
+        """
+        return self._encode(texts, False, progress)
+
+    def encode_queries(self, texts: Sequence[str], *, progress: Progress | None = None) -> Vectors:
+        """(texts, d) float32 in the order of the texts."""
+        return self._encode(texts, True, progress)
+
+    def _encode(self, texts: Sequence[str], is_query: bool, progress: Progress | None) -> Vectors:
+        _check_texts(texts)
+        vectors = np.empty((len(texts), self.dimensions), dtype=np.float32)
+        for start in range(0, len(texts), WINDOW):
+            window = texts[start : start + WINDOW]
+            for chosen, found in self._batches(window, is_query):
+                vectors[start + chosen] = found
+                if progress:
+                    progress(len(chosen))
+        self.encoded += len(texts)
+        return _unit(vectors) if self.normalize else vectors
+
+    def _batches(
+        self, texts: Sequence[str], is_query: bool
+    ) -> Iterator[tuple[NDArray[np.int64], Vectors]]:
+        """Batches of texts of about equal length: their places, and their vectors."""
+        prompt = self.query_prompt if is_query else self.passage_prompt
+        run = self._run_bert if self._bert else self._run_loaded
+        return run(texts, prompt, is_query)
+
+    def _run_bert(
+        self, texts: Sequence[str], prompt: str, is_query: bool
+    ) -> Iterator[tuple[NDArray[np.int64], Vectors]]:
+        assert self._bert is not None and self.max_length is not None
+        tokens, truncated = self._bert.tokenize([prompt + text for text in texts], self.max_length)
+        self.truncated += truncated
+        lengths = np.array([len(text) for text in tokens])
+        few = self._numpy_will_do and lengths.sum() <= FEW
+        encode = self._bert.encode if few else self._packed.encode
+        for chosen in by_length(lengths, BUDGET if few else self._budget):
+            yield chosen, encode([tokens[place] for place in chosen])
+
+    def _run_loaded(
+        self, texts: Sequence[str], prompt: str, is_query: bool
+    ) -> Iterator[tuple[NDArray[np.int64], Vectors]]:
+        lengths, truncated = self._loaded.lengths(texts, prompt)
+        self.truncated += truncated
+        for chosen in by_length(lengths, self._budget):
+            batch = [texts[place] for place in chosen]
+            yield chosen, self._loaded.encode(batch, prompt, is_query=is_query)
+
+    @cached_property
+    def _bert(self) -> PlainBert | None:
+        return read_plain_bert(self._model)
+
+    @cached_property
+    def _packed(self) -> PackedBert:
+        assert self._bert is not None
+        return PackedBert(self._bert, *self._types)
+
+    @cached_property
+    def _loaded(self) -> LoadedEncoder:
+        return LoadedEncoder(self._model, self.max_length, *self._types)
+
+    @cached_property
+    def _types(self) -> "tuple[dtype, device]":
+        target = choose_device(self._device)
+        return choose_number_type(self._dtype, target), target
+
+    @property
+    def _budget(self) -> int:
+        return BUDGET if self._types[1].type == "cpu" else BUDGET_CUDA
+
+    @property
+    def _numpy_will_do(self) -> bool:
+        return self._device in ("auto", "cpu") and self._dtype in ("auto", "float32")
+
+
+def by_length(lengths: NDArray[np.int64], budget: int) -> Iterator[NDArray[np.int64]]:
+    """Places of the texts in batches of at most `budget` tokens, longest first, at least one each.
+
+    Longest first, so that the memory that a run needs is seen at its start.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    batch: list[int] = []
+    held = 0
+    for place in order.tolist():
+        if batch and held + lengths[place] > budget:
+            yield np.array(batch)
+            batch, held = [], 0
+        batch.append(place)
+        held += int(lengths[place])
+    if batch:
+        yield np.array(batch)
+
+
+def _unit(vectors: Vectors) -> Vectors:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.maximum(lengths, np.finfo(np.float32).tiny))
+
+
+def _stated_name(model: ModelFolder) -> str:
+    """What finds the model again: a folder by its whole path, any other by its name."""
+    return str(model.folder) if Path(model.name).expanduser().is_dir() else model.name
+
+
+def _length(asked: int | None, model: ModelFolder) -> int | None:
+    if asked is None:
+        return model.max_length
+    positions = model.json("config.json").get("max_position_embeddings")
+    if asked < 3 or (positions and asked > positions):
+        raise UsageError(
+            f"max_length={asked} for {model.name!r}",
+            remedy=f"Use a number from 3 to {positions or 'what the model was made for'}",
+        )
+    return asked
+
+
+def _check_number_type(name: str) -> None:
+    if name not in NUMBER_TYPES:
+        raise UsageError(f"dtype={name!r}", remedy=f"Use one of {', '.join(NUMBER_TYPES)}")
+
+
+def _check_texts(texts: Sequence[str]) -> None:
+    """Refuse what no tokenizer reads, by its place: the library's own errors do not name it."""
+    for place, text in enumerate(texts):
+        try:
+            text.encode("utf-8")
+        except AttributeError:
+            what = f"text {place} is {type(text).__name__}, not str"
+            raise InputError(what, remedy="Give a list of strings") from None
+        except UnicodeEncodeError as error:
+            what = f"text {place} has half of a character at {error.start} (a lone surrogate)"
+            raise InputError(what, remedy="Decode the source strictly, or drop it") from None

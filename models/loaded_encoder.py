@@ -1,0 +1,94 @@
+"""Any text encoder that sentence-transformers can load, for folders that are no plain BERT."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError, MissingExtra
+from .model_folder import ModelFolder
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+    from torch import device, dtype
+
+
+class LoadedEncoder:
+    """A SentenceTransformer, asked in batches that are sorted and cut by their caller."""
+
+    def __init__(
+        self, model: ModelFolder, max_length: int | None, number_type: "dtype", target: "device"
+    ) -> None:
+        self._model = load(model, number_type, target)
+        if max_length is not None:
+            self._model.max_seq_length = max_length
+
+    @property
+    def dimensions(self) -> int:
+        found = self._model.get_embedding_dimension()
+        return int(found) if found else self.encode([""], "", is_query=True).shape[1]
+
+    def lengths(self, texts: Sequence[str], prompt: str) -> tuple[NDArray[np.int64], int]:
+        """Tokens of each text as the model reads it, and how many texts are cut."""
+        limit = self._model.max_seq_length
+        tokenizer = self._model.tokenizer
+        if not callable(tokenizer):  # static embeddings bring a bare tokenizer without a limit
+            return np.array([len(text) for text in texts]), 0
+        prompted = [prompt + text for text in texts]
+        whole = tokenizer(prompted, truncation=False, verbose=False)["input_ids"]
+        lengths = np.array([len(ids) for ids in whole])
+        if limit is None:
+            return lengths, 0
+        return np.minimum(lengths, limit), int((lengths > limit).sum())
+
+    def encode(self, texts: Sequence[str], prompt: str, *, is_query: bool) -> NDArray[np.float32]:
+        """(texts, d) vectors as the model's own modules give them."""
+        encode = self._model.encode_query if is_query else self._model.encode_document
+        plain = partial(encode, show_progress_bar=False, convert_to_tensor=True)
+        vectors: Any = plain(list(texts), prompt=prompt, batch_size=len(texts))
+        return np.asarray(vectors.float().numpy(force=True))
+
+
+def load(model: ModelFolder, number_type: "dtype", target: "device") -> "SentenceTransformer":
+    """From the folder alone: no network, no code of the model's own, no pickled weights."""
+    # transformers tokenizes in parallel threads, and warns when the process forks later
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError:
+        raise MissingExtra("sentence-transformers", "dense") from None
+    try:
+        with no_progress_bars():
+            return SentenceTransformer(
+                str(model.folder),
+                device=str(target),
+                local_files_only=True,
+                trust_remote_code=False,
+                model_kwargs={"dtype": number_type, "use_safetensors": True},
+            ).eval()
+    except Exception as error:  # loading reads foreign configuration: any error may come of it
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise InputError(
+            f"the model cannot be loaded ({reason})",
+            where=str(model.folder),
+            remedy="Check that the folder is complete, or use another model",
+        ) from error
+
+
+@contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """Without the bars that transformers draws while it loads weights."""
+    from transformers.utils import logging
+
+    switches: Any = logging  # carries no types
+    shown = logging.is_progress_bar_enabled()
+    switches.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            switches.enable_progress_bar()
