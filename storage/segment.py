@@ -105,10 +105,10 @@ class SegmentWriter:
             disk.make_folder(folder)
 
     def part(self, name: str) -> "StoredPartWriter":
-        """The writer of a new part. Raises UsageError for a name that is taken or cannot be."""
-        self._parts[check_name(name, self._parts)] = StoredPartWriter(
-            self._disk, self._folder, name
-        )
+        """The writer of a part, the same for the same name."""
+        if name not in self._parts:
+            writer = StoredPartWriter(self._disk, self._folder, check_name(name))
+            self._parts[name] = writer
         return self._parts[name]
 
     def finish(self) -> SegmentRecord:
