@@ -11,10 +11,15 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, MissingExtra
 from .model_folder import ModelFolder
+from .plain_bert import AT_ONCE
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from torch import device, dtype
+
+
+CHARACTERS = 4
+"""In a token of common text, about: only the sizes of batches depend on it."""
 
 
 class LoadedEncoder:
@@ -37,10 +42,13 @@ class LoadedEncoder:
         limit = self._model.max_seq_length
         tokenizer = self._model.tokenizer
         if not callable(tokenizer):  # static embeddings bring a bare tokenizer without a limit
-            return np.array([len(text) for text in texts]), 0
-        prompted = [prompt + text for text in texts]
-        whole = tokenizer(prompted, truncation=False, verbose=False)["input_ids"]
-        lengths = np.array([len(ids) for ids in whole])
+            return np.array([1 + len(text) // CHARACTERS for text in texts]), 0
+        whole: list[int] = []
+        for start in range(0, len(texts), AT_ONCE):
+            prompted = [prompt + text for text in texts[start : start + AT_ONCE]]
+            found = tokenizer(prompted, truncation=False, verbose=False)["input_ids"]
+            whole += [len(ids) for ids in found]
+        lengths = np.array(whole, dtype=np.int64)
         if limit is None:
             return lengths, 0
         return np.minimum(lengths, limit), int((lengths > limit).sum())

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ragstone.errors import InputError, UsageError
-from ragstone.models import BiEncoder, model_folder
+from ragstone.models import BiEncoder, model_folder, packed_bert
 from ragstone.models.bi_encoder import FEW, by_length
 from ragstone.models.packed_bert import PackedBert, can_lay_out, equal_lengths, laid_out, plain
 from ragstone.models.plain_bert import gelu, read_plain_bert, read_safetensors
@@ -174,14 +174,30 @@ def test_another_architecture_is_loaded_by_sentence_transformers(tmp_path: Path)
 
 
 def test_products_laid_out_for_the_matrix_unit_are_the_plain_ones() -> None:
-    weight, bias = torch.randn(96, 64).bfloat16(), torch.randn(96).bfloat16()
-    if not can_lay_out(weight):
-        pytest.skip("this torch or processor lacks the operators")
-    x = torch.randn(50, 64).bfloat16()
-    for with_gelu in (False, True):
-        found, expected = (f(weight, bias, with_gelu)(x).float() for f in (laid_out, plain))
-        torch.testing.assert_close(found, expected, atol=0.1, rtol=0.02)
-    assert not can_lay_out(weight.float())
+    torch.manual_seed(0)
+    for dtype, tolerance in ((torch.float32, 1e-4), (torch.bfloat16, 0.1)):
+        weight, bias, x = (torch.randn(*n).to(dtype) for n in ((96, 64), (96,), (50, 64)))
+        if not can_lay_out(weight):
+            pytest.skip("this torch or processor lacks the operators")
+        for with_gelu in (False, True):
+            found, expected = (f(weight, bias, with_gelu)(x).float() for f in (laid_out, plain))
+            torch.testing.assert_close(found, expected, atol=tolerance, rtol=tolerance / 5)
+    assert not can_lay_out(torch.ones(32, 32, dtype=torch.float64))
+
+
+def test_without_those_operators_the_plain_products_serve(
+    make_bert: MakeBert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = oracle(folder := make_bert(), TEXTS)
+
+    def absent(*arguments: object) -> None:
+        raise AttributeError("no such operator")
+
+    monkeypatch.setattr(packed_bert, "laid_out", absent)
+    bert = read_plain_bert(model_folder.find_model(str(folder)))
+    assert bert is not None
+    found = PackedBert(bert, torch.float32, torch.device("cpu")).encode(bert.tokenize(TEXTS, 48)[0])
+    np.testing.assert_allclose(cosines(found, expected), 1, atol=1e-5)
 
 
 def test_gelu_is_right_to_a_few_parts_in_ten_million() -> None:
