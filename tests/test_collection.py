@@ -1,5 +1,7 @@
 """A collection holds what a dictionary of passages would, commit by commit."""
 
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -323,6 +325,15 @@ def test_whoever_holds_old_definitions_cannot_write(tmp_path) -> None:
     assert ids_of(old) == ["a"]
     with pytest.raises(UsageError, match="an index 'n' already"):
         new.add_index("n", Counted(), len)
+
+
+def test_the_page_about_collections_does_what_it_says(tmp_path) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "collections.md").read_text()
+    example = page.split("```python\n")[1].split("```")[0]
+    run = subprocess.run(
+        [sys.executable, "-c", example], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert run.stdout == "['intro']\n"
 
 
 IDS = st.sampled_from("abcdef")
