@@ -1,7 +1,6 @@
 """The write lock: one writer at a time, freed by the operating system when its process ends."""
 
 import os
-import socket
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,6 +36,7 @@ class WriteLock:
         try:
             with writing(path):
                 self.held = self._lock(handle)
+            with suppress(OSError):  # a full disk must not stop the writer who would free space
                 self._disk.write(handle, _signature(), 0)
         except BaseException:
             with suppress(OSError):
@@ -76,5 +76,5 @@ class WriteLock:
 
 def _signature() -> bytes:
     since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    text = f"process {os.getpid()} on {socket.gethostname()[:80]} (since {since})"
+    text = f"process {os.getpid()} on {os.uname().nodename[:80]} (since {since})"
     return text.encode().ljust(_LENGTH - 1) + b"\n"

@@ -187,7 +187,10 @@ def _make_folders(disk: Disk, folder: Path) -> None:
 
 
 def _lay_out(disk: Disk, folder: Path) -> None:
-    """FORMAT and the two folders, as far as an interrupted creation has not made them."""
+    """FORMAT and the two folders, as far as an interrupted creation has not made them.
+
+    They last before there is a manifest: a manifest without them would look like damage.
+    """
     with writing(folder):
         names = disk.names(folder)
         for name in (layout.SEGMENTS, layout.DELETES):
@@ -197,3 +200,5 @@ def _lay_out(disk: Disk, folder: Path) -> None:
         layout.check_format(disk, folder)
     else:
         layout.publish(disk, folder, layout.FORMAT, layout.FORMAT_LINE)
+    with writing(folder):
+        disk.sync_folder(folder)

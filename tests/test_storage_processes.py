@@ -58,6 +58,48 @@ def test_a_writer_in_the_same_process_counts_too(tmp_path):
         assert change.commit().generation == 2
 
 
+RIVAL = """
+    import sys, time
+    from pathlib import Path
+    import numpy as np
+    from ragstone.errors import Conflict, Locked
+    from ragstone.storage import Store
+    from ragstone.storage.faults import FaultyDisk
+
+    class Lockless(FaultyDisk):
+        def lock(self, handle):
+            return False
+
+    folder, rival, rounds, locks = Path(sys.argv[1]), *map(int, sys.argv[2:])
+    refused = 0
+    while rounds:
+        try:
+            with Store.open(folder, disk=FaultyDisk() if locks else Lockless()).begin() as change:
+                with change.new_segment(1) as writer:
+                    writer.part("p").array("values", np.array([100 * rival + rounds]))
+                change.commit()
+            rounds -= 1
+        except (Locked, Conflict):
+            refused += 1
+            time.sleep(0.001 * rival)
+    print(refused)
+"""
+
+
+@pytest.mark.parametrize("locks", [1, 0])
+def test_rivals_lose_no_commit_with_locks_or_without(tmp_path, locks):
+    store = Store.create(tmp_path / "store", settings={}, disk=FaultyDisk())
+    rivals = [python(RIVAL, store.folder, rival, 12, locks) for rival in (1, 2, 3)]
+    for process in rivals:
+        with process:
+            assert int(process.stdout.read()) >= 0
+    store = store.refresh()
+    values = [segment.part("p").array("values")[0] for segment in store.segments]
+    assert sorted(values) == [100 * rival + r for rival in (1, 2, 3) for r in range(1, 13)]
+    assert store.generation == 37
+    assert Store.verify(store.folder, deep=True).ok
+
+
 COMMITTER = """
     import sys
     from pathlib import Path
