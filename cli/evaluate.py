@@ -39,6 +39,7 @@ def run(arguments: argparse.Namespace) -> None:
             qrels,
             measures=measures,
             k=arguments.k,
+            drop_own_id=not arguments.keep_own_ids,
             encode_seconds={name: _clock(timed, name) for name in systems},
             progress=progress.queries,
         )

@@ -192,6 +192,12 @@ def _eval(verbs: Verbs) -> None:
         "-k", type=_count, default=1000, metavar="K", help="hits a query (default: %(default)s)"
     )
     verb.add_argument(
+        "--keep-own-ids",
+        action="store_true",
+        help="count a document with the id of the query as a hit, as where queries and documents "
+        "are numbered apart (BEIR does not, since some of its queries are documents)",
+    )
+    verb.add_argument(
         "--measures",
         type=_names,
         metavar="NAMES",

@@ -31,6 +31,7 @@ from .trec import field, write_qrels, write_run
 SIGNIFICANT = 0.05
 
 COST_COLUMNS: Mapping[str, tuple[str, str]] = {
+    "index_s": ("index s", ".1f"),
     "encode_s": ("encode s", ".2f"),
     "search_s": ("search s", ".2f"),
     "queries_per_s": ("queries/s", ",.0f"),
