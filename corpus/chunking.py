@@ -81,8 +81,8 @@ def _units(text: str, headings: Sequence[Heading], words: int) -> list[Unit]:
     for number, (start, end) in enumerate(zip([0, *starts], [*starts, len(text)], strict=True)):
         if number:  # the first line of every stretch but the first is its heading
             line_end = text.find("\n", start, end)
-            title_end, start = start, (end if line_end < 0 else line_end)
-            units += _fitting(text, title_end, start, words, heading=True)
+            first, start = start, end if line_end < 0 else line_end
+            units += _fitting(text, *_trimmed(text, first, start), words, heading=True)
         for first, last in sentences(text[start:end]):
             units += _fitting(text, start + first, start + last, words)
     return units
@@ -92,7 +92,12 @@ def _fitting(text: str, start: int, end: int, words: int, *, heading: bool = Fal
     count = len(_WORD.findall(text, start, end))
     if count <= words and end - start <= words * _REACH:
         return [Unit(start, end, count, heading)] if count else []
-    return list(_cut(text, start, end, max(1, words // 5), heading=heading))
+    return list(_cut(text, start, end, words, heading=heading))
+
+
+def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    line = text[start:end]
+    return start + len(line) - len(line.lstrip()), end - len(line) + len(line.rstrip())
 
 
 def _cut(text: str, start: int, end: int, words: int, *, heading: bool) -> Iterator[Unit]:
@@ -100,8 +105,9 @@ def _cut(text: str, start: int, end: int, words: int, *, heading: bool) -> Itera
     while start < end:
         line_end = text.find("\n", start, end) + 1 or end
         found = [word.span() for word in _WORD.finditer(text, start, line_end)]
-        for at in range(0, len(found), words):
-            piece = found[at : at + words]
+        most = words if len(found) <= words else max(1, words // 5)  # small, so that they overlap
+        for at in range(0, len(found), most):
+            piece = found[at : at + most]
             yield Unit(piece[0][0], piece[-1][1], len(piece), heading)
         start = line_end
 

@@ -153,7 +153,7 @@ def _bytes(path: Path, limit: int) -> bytes:
     except OSError as error:
         raise Problem("unreadable", f"the file cannot be read: {error.strerror}") from None
     if len(content) > limit:
-        remedy = "Split the document, or raise --line-limit"
+        remedy = "Split it into shorter documents"
         raise Problem("too-large", f"the file is longer than {limit:,} bytes", remedy=remedy)
     return content
 

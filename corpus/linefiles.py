@@ -58,7 +58,7 @@ class LineFiles:
             raise Problem(
                 "too-large",
                 f"the line is longer than {self.limit:,} bytes",
-                remedy="Split the document, or raise --line-limit",
+                remedy="Split it into shorter documents",
             )
         return self.parse(piece.payload)
 

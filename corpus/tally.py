@@ -132,5 +132,5 @@ def _failed(path: Path, error: OSError) -> DiskError:
     return DiskError(
         f"the rejects cannot be written: {error.strerror or error}",
         where=str(path),
-        remedy="Give --rejects a path that can be written",
+        remedy="Make room there, or give another path",
     )

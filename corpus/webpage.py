@@ -21,9 +21,9 @@ _VOID = frozenset(
     "area base br col embed hr img input link meta param source track wbr frame".split()
 )
 _BLOCKS = frozenset(
-    "address article aside blockquote body br caption dd details div dl dt fieldset figcaption"
-    " figure footer form h1 h2 h3 h4 h5 h6 header hr html li main ol p pre section summary table"
-    " tbody tfoot thead tr ul".split()
+    "address article aside blockquote body br caption dd details dialog div dl dt fieldset"
+    " figcaption figure footer form h1 h2 h3 h4 h5 h6 header hr html li main nav ol p pre section"
+    " summary table tbody tfoot thead tr ul".split()
 )
 _HEADINGS = frozenset(("h1", "h2", "h3", "h4", "h5", "h6"))
 
@@ -42,20 +42,25 @@ def read(text: str) -> Content:
             page.tag(name, opens, string)
         else:
             page.characters(string)
-    page.end_block()
-    return page.blocks.content(page.title)
+    return page.content()
 
 
 class _Page:
     """Blocks as they come about: what is open, and the pieces of the block in work."""
 
     def __init__(self) -> None:
-        self.blocks, self.title = Blocks(), ""
+        self._blocks, self._title = Blocks(), ""
         self._inline: list[str] = []
         self._open: list[str] = []
         self._count: Counter[str] = Counter()
         self._dropped = 0  # how many of the open elements are left out
         self._level, self._gap, self._bullet = 0, "\n\n", ""
+
+    def content(self) -> Content:
+        """The whole, at the end of the page; what is open there is closed."""
+        self._dropped = 0
+        self._end_block()
+        return self._blocks.content(self._title)
 
     def characters(self, string: str) -> None:
         """Text between two tags."""
@@ -64,8 +69,8 @@ class _Page:
 
     def tag(self, name: str, opens: bool, raw: str) -> None:
         """An opening or closing tag; `raw` is what an element without tags inside holds."""
-        if name == "title" and not self.title and not self._dropped:
-            self.title = _SPACE.sub(" ", _unescaped(raw)).strip()
+        if name == "title" and not self._title and not self._dropped:
+            self._title = _SPACE.sub(" ", _unescaped(raw)).strip()
         if name in _BLOCKS:
             self._block(name, opens)
         elif name in ("td", "th"):
@@ -95,21 +100,18 @@ class _Page:
         if name == "br" and self._level:
             self.characters(" ")
             return
-        self.end_block()
+        self._end_block()
         if not self._bullet or name == "li":  # a paragraph that begins a list item is the item
             self._gap = "\n" if name in ("li", "tr", "br") else "\n\n"
         self._level = int(name[1]) if opens and name in _HEADINGS else 0
         if name == "li":
             self._bullet = "- " if opens else ""
 
-    def end_block(self) -> None:
-        """Adds the block in work, if there is anything in it."""
-        if self._dropped:
-            return
+    def _end_block(self) -> None:
         text = _unescaped("".join(self._inline))
         verbatim = self._count["pre"] > 0
         if block := text.strip("\n") if verbatim else _SPACE.sub(" ", text).strip():
-            self.blocks.add(self._bullet + block, level=self._level, gap=self._gap)
+            self._blocks.add(self._bullet + block, level=self._level, gap=self._gap)
             self._bullet = ""
         self._inline.clear()
 
@@ -139,12 +141,14 @@ def _tokens(text: str) -> Iterator[tuple[str, bool, str]]:
 def _markup_end(text: str, start: int) -> int:
     """Where a comment, a declaration or a broken end tag ends; `start` if there is none."""
     if text.startswith("<!--", start):
-        end = text.find("-->", start + 2) + 3
+        end = text.find("-->", start + 2)
+        after = 3
     elif text.startswith(("<!", "<?"), start) or re.match("</[^a-zA-Z]", text[start : start + 3]):
-        end = text.find(">", start) + 1
+        end = text.find(">", start)
+        after = 1
     else:
         return start
-    return end if end > start else len(text)
+    return end + after if end >= 0 else len(text)
 
 
 def _raw_end(text: str, name: str, at: int) -> int:
