@@ -33,7 +33,7 @@ class BeirFolder:
             known = ", ".join(self.splits) or "none"
             raise InputError(
                 f"there is no split '{shown(split)}'",
-                where=str(self.path / "qrels"),
+                where=shown(self.path / "qrels"),
                 remedy=f"Give --split one of: {known}",
             )
         return self.path / "qrels" / f"{split}.tsv"
@@ -46,7 +46,7 @@ def open_beir(path: Path) -> BeirFolder:
     if missing := [names[0] for names in wanted if not present.intersection(names)]:
         raise InputError(
             f"this is no BEIR folder: {' and '.join(missing)} missing",
-            where=str(path),
+            where=shown(path),
             remedy="Wanted: corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv",
         )
     splits = sorted(file.stem for file in (path / "qrels").glob("*.tsv"))
@@ -63,12 +63,12 @@ def read_queries(path: Path) -> list[Query]:
             before = queries[query.id][1]
             raise DuplicateId(
                 f"query '{shown(query.id)}' stands here and in line {before}",
-                where=f"{path}:{line}",
+                where=f"{shown(path)}:{line}",
                 remedy="Remove one of them",
             )
         queries[query.id] = query, line
     if not queries:
-        raise InputError("there is no query in it", where=str(path), remedy="Give one with queries")
+        raise InputError("there is no query in it", where=shown(path), remedy="Check the file")
     return [query for query, _ in queries.values()]
 
 
@@ -99,7 +99,7 @@ def read_qrels_tsv(path: Path) -> dict[str, dict[str, int]]:
                 names = f"query '{shown(query)}' and document '{shown(document)}'"
                 raise Problem("duplicate", f"{names} were judged otherwise before")
     if not qrels:
-        raise InputError("there is no judgement in it", where=str(path), remedy="Give another file")
+        raise InputError("there is no judgement in it", where=shown(path), remedy="Check the file")
     return qrels
 
 
@@ -117,12 +117,12 @@ def _judgement(fields: list[str]) -> tuple[str, str, int]:
 
 def _lines(path: Path) -> Iterator[tuple[bytes, int]]:
     if not path.is_file():
-        raise InputError("no such file", where=str(path), remedy="Check the path")
+        raise InputError("no such file", where=shown(path), remedy="Check the path")
     for content, number, _, _, _ in read_lines(path):
         if content is None:
             raise InputError(
                 f"the line is longer than {LIMIT:,} bytes",
-                where=f"{path}:{number}",
+                where=f"{shown(path)}:{number}",
                 remedy="Is this the right file?",
             )
         yield content, number
@@ -134,4 +134,4 @@ def _named(path: Path, line: int) -> Iterator[None]:
         yield
     except Problem as problem:
         remedy = problem.remedy or "Correct the line"
-        raise InputError(problem.reason, where=f"{path}:{line}", remedy=remedy) from None
+        raise InputError(problem.reason, where=f"{shown(path)}:{line}", remedy=remedy) from None

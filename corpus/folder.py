@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import DiskError
 from ..records import JSON, Passage
 from . import markdown, pdf, plain, webpage
 from .identifiers import identifier
 from .jsonl import check_content
+from .lines import unreadable
 from .outline import Content
 from .problems import Problem, shown
 from .reading import Piece, Position
@@ -70,7 +70,7 @@ class Folder:
             if parts > after:
                 stored += size
                 path = self.root.joinpath(*parts)
-                yield Piece(path, shown(str(path), 400), "/".join(parts), 0, 0, size, stored)
+                yield Piece(path, shown(path), "/".join(parts), 0, 0, size, stored)
 
     def document(self, piece: Piece) -> Passage:
         """The file as a document: id = its path below the root. Raises Problem."""
@@ -114,9 +114,7 @@ def _entries(folder: Path, only: str | None) -> list["os.DirEntry[str]"]:
         with os.scandir(folder) as found:
             entries = [entry for entry in found if only in (None, entry.name)]
     except OSError as error:
-        raise DiskError(
-            f"the folder cannot be read: {error.strerror}", where=shown(str(folder), 400)
-        ) from error
+        raise unreadable(folder, error) from error
     return sorted(entries, key=lambda entry: entry.name)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from ..errors import InputError
 from ..records import JSON, Passage
 from .lines import read_lines
-from .problems import Problem
+from .problems import Problem, shown
 from .reading import Piece, Position
 
 
@@ -46,11 +46,11 @@ class LineFiles:
             yield from self._of_file(file, 0, 0, before)
 
     def _of_file(self, file: LineFile, offset: int, line: int, before: int) -> Iterator[Piece]:
-        shown, name, header = str(file.path), file.path.name, file.header
+        people, name, header = shown(file.path), file.path.name, file.header
         lines = read_lines(file.path, limit=self.limit, start=offset, number=line)
         for content, number, start, end, stored in lines:
             if number != header:
-                yield Piece(content, shown, name, number, start, end, before + stored)
+                yield Piece(content, people, name, number, start, end, before + stored)
 
     def document(self, piece: Piece) -> Passage:
         """Raises Problem."""

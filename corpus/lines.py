@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
 from ..errors import DiskError, InputError
+from .problems import shown
 from .strict import BOM
 
 LIMIT = 16 * 2**20
@@ -95,10 +96,19 @@ def opened(path: Path) -> Iterator[tuple[BinaryIO, Callable[[int], int]]]:
                 yield cast(BinaryIO, unpacked), _Ratio(path, file)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InputError(
-            f"is not a whole gzip file: {error}", where=str(path), remedy="Get it again"
+            f"is not a whole gzip file: {error}", where=shown(path), remedy="Get it again"
         ) from error
     except OSError as error:
-        raise DiskError(f"cannot be read: {error.strerror or error}", where=str(path)) from error
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: OSError) -> DiskError:
+    """The error for people."""
+    return DiskError(
+        f"cannot be read: {error.strerror or error}",
+        where=shown(path),
+        remedy="Check its permissions and the disk",
+    )
 
 
 def _same(read: int) -> int:
@@ -116,7 +126,7 @@ class _Ratio:
         if read > RATIO * max(stored, _BLOCK // 4):
             raise InputError(
                 f"unpacks to more than {RATIO} times its size",
-                where=str(self._path),
+                where=shown(self._path),
                 remedy="If that is as it should be, unpack it yourself and read the plain file",
             )
         return stored

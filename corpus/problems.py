@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 from ..errors import InputError
@@ -84,7 +85,8 @@ def named(reject: Reject) -> str:
     return f"document '{shown(reject.id)}': {reject.reason}" if reject.id else reject.reason
 
 
-def shown(name: str, most: int = 120) -> str:
-    """A name as it may stand on a terminal: no control characters, not endless."""
-    printable = name if name.isprintable() else name.encode("unicode_escape").decode("ascii")
+def shown(name: str | Path) -> str:
+    """A name as it may stand on a terminal: no control characters, and a long id cut short."""
+    text, most = str(name), 120 if isinstance(name, str) else 4096
+    printable = text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
     return printable if len(printable) <= most else printable[: most - 3] + "..."

@@ -11,8 +11,8 @@ from ..records import Passage
 from . import jsonl, kilt, tsv
 from .folder import SUFFIXES, Folder
 from .linefiles import LineFile, LineFiles
-from .lines import LIMIT, Line, opened, read_lines
-from .problems import OnError, Problem, Reject
+from .lines import LIMIT, Line, opened, read_lines, unreadable
+from .problems import OnError, Problem, Reject, shown
 from .source import Source
 from .strict import BOM, UTF16, decode, parse
 
@@ -43,9 +43,12 @@ def open_source(
         raise UsageError(f"on_error is '{on_error}'", remedy="Give 'stop' or 'skip'")
     if limit < 1 or (max_errors is not None and max_errors < 0):
         raise UsageError("a limit below zero", remedy="Give positive limits")
-    if not path.exists():
-        raise InputError("no such file or folder", where=str(path), remedy="Check the path")
-    source = _of_folder(path, limit) if path.is_dir() else _of_file(path, limit)
+    try:
+        if not path.exists():
+            raise InputError("no such file or folder", where=shown(path), remedy="Check the path")
+        source = _of_folder(path, limit) if path.is_dir() else _of_file(path, limit)
+    except OSError as error:
+        raise unreadable(path, error) from error
     return replace(source, on_error=on_error, max_errors=max_errors, rejects=rejects)
 
 
@@ -83,16 +86,16 @@ def _unrecognised(path: Path) -> InputError:
     if path.suffix.lower() in (".zip", ".tar", ".tgz", ".7z", ".rar") or ".tar." in path.name:
         return InputError(
             "an archive; archives are never unpacked",
-            where=str(path),
+            where=shown(path),
             remedy="Unpack it and give the folder",
         )
-    return InputError("nothing in it is recognised", where=str(path), remedy=_LOOKED_FOR)
+    return InputError("nothing in it is recognised", where=shown(path), remedy=_LOOKED_FOR)
 
 
 def _of_lines(paths: Sequence[Path], limit: int) -> Source:
     firsts = [(path, line) for path in paths if (line := _first_line(path, limit)) is not None]
     if not firsts:
-        raise InputError("the file is empty", where=str(paths[0]), remedy="Give one with documents")
+        raise InputError("the file is empty", where=shown(paths[0]), remedy="Check the path")
     marked = sum(_head(path).startswith(BOM) for path, _ in firsts)
     notes = (f"{marked} byte order mark(s) at the beginning of a file dropped",) if marked else ()
     build = _columns if _is_lines(paths[0], _TSV) else _records
@@ -110,7 +113,7 @@ def _first_line(path: Path, limit: int) -> Line | None:
     if _head(path).startswith(UTF16):
         raise InputError(
             "the file is UTF-16; UTF-8 is wanted",
-            where=str(path),
+            where=shown(path),
             remedy="Convert it: iconv -f UTF-16 -t UTF-8 FILE > NEW",
         )
     return next(read_lines(path, limit=limit), None)
@@ -128,7 +131,7 @@ def _records(firsts: Sequence[tuple[Path, Line]]) -> tuple[str, Parse, bool]:
     if content.lstrip().startswith(b"[") or content.strip() == b"{":
         raise InputError(
             "one JSON document over many lines; one object a line is wanted",
-            where=str(path),
+            where=shown(path),
             remedy="Convert it: jq -c '.[]' FILE > FILE.jsonl",
         )
     try:
@@ -145,14 +148,14 @@ def _columns(firsts: Sequence[tuple[Path, Line]]) -> tuple[str, Parse, bool]:
         if columns != found[0]:
             raise InputError(
                 f"the columns are not those of '{firsts[0][0].name}'",
-                where=str(path),
+                where=shown(path),
                 remedy="Give the files one by one, or the same columns",
             )
     return "tsv", partial(tsv.document, columns=found[0]), found[0].header
 
 
 def _columns_of(path: Path, line: Line) -> tsv.Columns:
-    where = f"{path}:{line.number}"
+    where = f"{shown(path)}:{line.number}"
     try:
         return tsv.columns(decode(line.content or b""), where)
     except Problem as problem:

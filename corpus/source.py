@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..records import JSON, Passage
-from .problems import OnError, Problem, Reject, Sieve
+from .problems import OnError, Problem, Reject, Sieve, shown
 from .reading import Piece, Position, Reader
 
 
@@ -55,10 +55,10 @@ class Source:
 
     def _nothing(self, records: int) -> InputError:
         if not records:
-            return InputError("there is no document in it", where=str(self.path))
+            return InputError("there is no document in it", where=shown(self.path))
         return InputError(
             f"none of its {records:,} documents can be indexed: all are empty or were refused",
-            where=str(self.path),
+            where=shown(self.path),
             remedy="See the rejects for the reasons",
         )
 

@@ -116,7 +116,7 @@ def _not_finite(text: str, digits: str) -> Problem:
 def _check_depth(record: Object) -> None:
     for field, value in record.items():
         if _depth(value) >= DEEPEST:  # the record itself is the first level
-            raise _too_deep(f"field '{shown(field, 40)}'")
+            raise _too_deep(f"field '{shown(field)}'")
 
 
 def _depth(value: JSON) -> int:

@@ -8,7 +8,7 @@ from types import TracebackType
 
 from ..errors import DiskError
 from ..records import JSON
-from .problems import Reject
+from .problems import Reject, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +131,6 @@ class RejectsFile:
 def _failed(path: Path, error: OSError) -> DiskError:
     return DiskError(
         f"the rejects cannot be written: {error.strerror or error}",
-        where=str(path),
+        where=shown(path),
         remedy="Make room there, or give another path",
     )
