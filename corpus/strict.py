@@ -102,15 +102,16 @@ _DECODER = json.JSONDecoder(
 
 def _not_finite(text: str, digits: str) -> Problem:
     # A second, lenient reading finds the field; it costs only on the way to an error.
-    field = next(
-        (
-            path
-            for path, value in leaves(json.loads(text))
-            if isinstance(value, float) and not math.isfinite(value)
-        ),
-        "?",
-    )
-    return Problem("number", f"field '{field}' is {digits}, which is no number in JSON")
+    try:
+        found = [path for path, value in leaves(json.loads(text)) if _is_not_finite(value)]
+    except (ValueError, RecursionError):  # and the rest of the line is no better
+        found = []
+    where = f"field '{shown(found[0])}' is" if found else "the line holds"
+    return Problem("number", f"{where} {digits}, which is no number in JSON")
+
+
+def _is_not_finite(value: JSON) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _check_depth(record: Object) -> None:

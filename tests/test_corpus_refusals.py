@@ -47,6 +47,8 @@ BAD_LINES = {
     "NaN": (b'{"_id": "a", "text": "t", "metadata": {"x": NaN}}', "number", "'metadata.x' is NaN"),
     "infinity": (b'{"_id": "a", "text": "t", "y": -Infinity}', "number", "'y' is -Infinity"),
     "1e999": (b'{"_id": "a", "text": "t", "z": [1, 1e999]}', "number", "'z[1]' is 1e999"),
+    "NaN and no JSON": (b'{"_id": NaN} {}', "number", "the line holds NaN"),
+    "NaN and deep": (b"[NaN, " + b"[" * 9000, "number", "the line holds NaN"),
     "huge integer": (b'{"_id": "a", "text": "t", "n": ' + b"9" * 5000 + b"}", "number", "digits"),
     "key twice": (
         b'{"_id": "a", "text": "t", "text": "u"}',
@@ -302,11 +304,17 @@ def test_a_huge_line_is_never_held(tmp_path):
 ANY_TEXT = st.text(max_size=60).map(lambda text: text.encode("utf-8", "surrogatepass"))
 
 
-@settings(max_examples=400, deadline=None)
-@given(
-    st.binary(max_size=80)
-    | st.text(max_size=60).map(lambda text: text.encode("utf-8", "surrogatepass"))
-)
+TOKENS = st.lists(
+    st.sampled_from(
+        [b"{", b"}", b"[", b"]", b'"', b'"_id"', b'"text"', b":", b",", b"1", b"-1e5", b"NaN"]
+        + [b"1e999", b"null", b"\\u0000", b"\\ud800", b"\xff", b"\\", b" ", b'"a"']
+    ),
+    max_size=25,
+).map(b"".join)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.binary(max_size=80) | ANY_TEXT | TOKENS | TOKENS.map(lambda inner: b"{" + inner + b"}"))
 def test_any_bytes_end_in_an_object_or_in_a_problem(content):
     try:
         record = parse(content)
