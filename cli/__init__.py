@@ -33,8 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("RAGSTONE_DEBUG") == "1":
             raise
-        kind = type(error).__name__
+        said = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
         hint = "This is a defect of ragstone; RAGSTONE_DEBUG=1 shows where it happened"
-        print(f"ragstone: unexpected {kind}: {error}. {hint}", file=sys.stderr)
+        print(f"ragstone: unexpected {said}. {hint}", file=sys.stderr)
         return 1
     return 0
