@@ -136,6 +136,10 @@ def test_overlap_does_not_cross_headings():
     text = f"## A\n\n{words(6)}. x y.\n\n## B\n\n{words(8, 20)}. {words(6, 40)}."
     found = Chunker(10, 4).chunks(outlined(text))
     assert not any(passage.text.startswith("x y") for passage in found)
+    # The heading moves on with its text, and the end of the section before it does not.
+    text = f"{words(20)}. x y.\n\n## Head\n\n{words(85, 20)}."
+    found = Chunker(100, 4).chunks(outlined(text))
+    assert [passage.text.split()[0] for passage in found] == ["w0", "Head"]
 
 
 def test_pages_of_a_pdf():
@@ -194,6 +198,19 @@ def test_chunks_are_exact_and_hold_everything(text, size, overlap, data):
         json.dumps(passage.metadata)
         before, at = start, end
     assert not text[at:].strip()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(1, 9), min_size=1), st.integers(1, 20), st.integers(0, 19))
+def test_sentences_keep_to_the_limits(lengths, size, overlap):
+    overlap = min(overlap, size - 1)
+    text = " ".join("w " * (length - 1) + "w." for length in lengths)
+    found = Chunker(size, overlap).chunks(Passage("d", text))
+    for before, after in zip([None, *found], found, strict=False):
+        assert len(after.text.split()) <= size
+        if before is not None:
+            shared = text[after.metadata["start"] : before.metadata["end"]]
+            assert len(shared.split()) <= overlap
 
 
 def test_a_folder_becomes_passages(tmp_path):

@@ -41,6 +41,7 @@ HTML = {
     "no markup": ("a & b &eacute;", "", "a & b é"),
     "unclosed menu": ("<div><nav>menu</div>text", "", "text"),
     "menu to the end": ("text<nav>menu", "", "text"),
+    "closed twice": ("<div>a</div></div><b></b></b>c", "", "a\n\nc"),
     "menu inside": ("a<nav><p>b</p></nav>c<button>d</button>e", "", "a\n\nce"),
     "self-closing drawing": ("a<svg/>b", "", "ab"),
     "drawing": ("a<svg><title>no</title><g/></svg>b", "", "ab"),

@@ -285,6 +285,16 @@ def test_the_line_limit_is_exact(tmp_path, extra, end, mark):
     assert len(rejects) == (extra > 0)
 
 
+def test_a_line_cut_inside_carriage_returns_is_one_line(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(GOOD.strip() + b"\r" * 2000 + GOOD)
+    rejects = []
+    source = open_source(path, limit=1000, on_error="skip", rejects=rejects.append)
+    with pytest.raises(InputError, match="none of its 1 documents"):
+        list(source.documents())
+    assert [reject.code for reject in rejects] == ["too-large"]
+
+
 def test_a_huge_line_is_never_held(tmp_path):
     path = tmp_path / "a.jsonl"
     with path.open("wb") as file:

@@ -237,6 +237,15 @@ def test_a_resumed_run_that_finds_nothing_more_is_whole(tmp_path):
     assert list(source.documents(last)) == []
 
 
+def test_a_large_compressed_file_is_read_on(tmp_path):
+    records = [{"_id": n, "text": f"{n} " * 900} for n in range(1000)]
+    source = open_source(write_lines(tmp_path / "a.jsonl.gz", records))
+    whole = list(source.documents())
+    assert whole[-1][1].offset > 3 << 20
+    for number in (1, 500, 998):
+        assert passages(source, whole[number][1]) == [p for p, _ in whole[number + 1 :]]
+
+
 @pytest.mark.parametrize("name", ["one/a.jsonl", "shards", "docs"])
 def test_the_signature_tells_a_changed_source(tmp_path, name):
     sources(tmp_path)
