@@ -1,0 +1,226 @@
+"""The vector index: passages as float vectors, found by inner product or cosine.
+
+Search is exact up to a size at which a graph takes over, see `Vector.graph_rows`. A score is the
+product of the stored vector and the query (both normalised for cosine), summed in float64 and
+rounded to float32, so it does not depend on how the passages came into the index.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import UsageError
+from ..records import JSON, Bitmap, Neighbours
+from .family import BadKey, OpenPart
+from .vector_codes import LARGEST
+from .vector_exact import search_exactly
+from .vector_graph import has_faiss, load_faiss, write_graph
+from .vector_part import Blocks, in_blocks, live_blocks, live_rows, write_vectors
+from .vector_search import VectorPart, best_of, search_by_graph
+
+if TYPE_CHECKING:
+    from ..storage import PartWriter
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Vector:
+    """The settings of a vector index.
+
+    dimensions: of every vector.  metric: "cosine" or "ip", the inner product.
+    dtype: "float32" or "float16", how vectors are stored.
+    search: "exact"; "hnsw", by a graph; or "auto", by a graph for parts of at least `graph_rows`
+    rows when faiss is installed, else exact.
+    links, build_effort, effort: M, efConstruction and efSearch of the graph; a search for k uses
+    at least 2 k as its effort.  threads: for building it.
+    """
+
+    dimensions: int
+    metric: Literal["cosine", "ip"] = "cosine"
+    dtype: Literal["float32", "float16"] = "float32"
+    search: Literal["auto", "exact", "hnsw"] = "auto"
+    links: int = 32
+    build_effort: int = 80
+    effort: int = 64
+    graph_rows: int = 500_000
+    threads: int = 1
+    kind: ClassVar[str] = "vector"
+
+    def __post_init__(self) -> None:
+        self._check_choice("metric", ("cosine", "ip"))
+        self._check_choice("dtype", ("float32", "float16"))
+        self._check_choice("search", ("auto", "exact", "hnsw"))
+        self._check_number("dimensions", 1, 65_536)
+        self._check_number("links", 2, 1024)
+        for name in ("build_effort", "effort", "graph_rows", "threads"):
+            self._check_number(name, 1, 2**31 - 1)
+
+    def _check_choice(self, name: str, known: tuple[str, ...]) -> None:
+        if getattr(self, name) not in known:
+            raise UsageError(
+                f"{name}={getattr(self, name)!r} is unknown", remedy=f"Known: {' '.join(known)}"
+            )
+
+    def _check_number(self, name: str, least: int, most: int) -> None:
+        if not least <= getattr(self, name) <= most:
+            raise UsageError(
+                f"{name}={getattr(self, name)} is out of range", remedy=f"Use {least} to {most}"
+            )
+
+    @property
+    def settings(self) -> Mapping[str, JSON]:
+        return asdict(self)
+
+    def check(self, keys: Vectors) -> None:
+        """Raise BadKey for the first vector that cannot be stored."""
+        check_vectors(keys, self)
+
+    def builder(self) -> "VectorBuilder":
+        if self.search == "hnsw":
+            load_faiss()
+        return VectorBuilder(self)
+
+    def open(self, parts: Sequence[OpenPart]) -> "VectorIndex":
+        return VectorIndex(self, parts)
+
+    def merge(self, parts: Sequence[OpenPart], writer: "PartWriter") -> None:
+        self._write(writer, lambda: live_blocks(parts))
+
+    def _write(self, writer: "PartWriter", blocks: Blocks) -> None:
+        rows = write_vectors(writer, blocks, self.dimensions, self.dtype)
+        wanted = self.search == "auto" and rows >= self.graph_rows and has_faiss()
+        if rows and (wanted or self.search == "hnsw"):
+            write_graph(writer, blocks, self.dtype, self.links, self.build_effort, self.threads)
+
+
+def check_vectors(keys: Vectors, family: Vector) -> None:
+    """Raise BadKey with the first row of (n, d) float32 `keys` that can be no vector of an index.
+
+    Not finite, all zero for cosine, or too long for the scores to be float32.
+    """
+    if keys.ndim != 2 or keys.shape[1] != family.dimensions or keys.dtype != np.float32:
+        raise BadKey(
+            f"vectors are {keys.dtype} {keys.shape}, not float32 (n, {family.dimensions})",
+            0,
+            remedy="Encode with the model that the index was made for, as float32",
+        )
+    _refuse(~np.isfinite(keys).all(axis=1), "the vector has NaN or infinity", "Encode it again")
+    norms = _norms(keys)
+    if family.metric == "cosine":
+        _refuse(norms == 0, "the vector is zero and has no direction", "Leave it out, or use 'ip'")
+        return
+    _refuse(norms > LARGEST, f"the vector is longer than {LARGEST:g}", "Scale the vectors down")
+    if family.dtype == "float16":
+        too_great = np.abs(keys).max(axis=1, initial=0) > np.finfo(np.float16).max
+        _refuse(too_great, "the vector does not fit into float16", "Use dtype 'float32'")
+
+
+def _refuse(wrong: NDArray[np.bool_] | np.bool_, what: str, remedy: str) -> None:
+    if wrong.any():
+        raise BadKey(what, int(wrong.argmax()), remedy=remedy)
+
+
+def _norms(keys: Vectors) -> NDArray[np.float64]:
+    norms: NDArray[np.float64] = np.sqrt(np.einsum("ij,ij->i", keys, keys, dtype=np.float64))
+    return norms
+
+
+def scaled(keys: Vectors, family: Vector) -> Vectors:
+    """The vectors as they are multiplied: of length one for cosine."""
+    if family.metric == "ip":
+        return np.ascontiguousarray(keys)
+    return (keys / _norms(keys)[:, None]).astype(np.float32)
+
+
+class VectorBuilder:
+    """The vectors of one segment, in memory as they will be stored."""
+
+    def __init__(self, family: Vector) -> None:
+        self._family = family
+        self._arrays: list[NDArray[Any]] = []
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held."""
+        return sum(array.nbytes for array in self._arrays)
+
+    def add(self, keys: Vectors) -> None:
+        """Append (n, d) float32 vectors; all of them, or none with a BadKey."""
+        check_vectors(keys, self._family)
+        stored = scaled(keys, self._family).astype(self._family.dtype)  # a copy
+        self._arrays.append(stored)
+
+    def write(self, writer: "PartWriter") -> None:
+        """Write the vectors, their codes and, from some size on, a graph."""
+        self._family._write(writer, self._blocks)
+
+    def _blocks(self) -> Iterator[NDArray[Any]]:
+        return in_blocks(self._arrays)
+
+
+class VectorIndex:
+    """A vector index over the parts of its segments."""
+
+    def __init__(self, family: Vector, parts: Sequence[OpenPart]) -> None:
+        self._family = family
+        self._parts = [self._open(part) for part in parts]
+
+    def _open(self, part: OpenPart) -> VectorPart:
+        return VectorPart(part, self._family.dimensions, self._family.dtype)
+
+    @property
+    def rows(self) -> int:
+        """Rows of all parts, the deleted ones included."""
+        return sum(part.opened.rows for part in self._parts)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all parts on disk."""
+        return sum(part.opened.part.nbytes for part in self._parts)
+
+    def add(self, numbers: NDArray[np.int64], keys: Vectors) -> None:
+        """Append vectors in memory. numbers: the next ones, ``arange(rows, rows + n)``."""
+        from ..storage import MemoryPart
+
+        rows = self.rows
+        if not np.array_equal(numbers, np.arange(rows, rows + len(keys))):
+            raise UsageError(
+                f"the passage numbers {numbers!r} are not the next ones",
+                remedy=f"Number them from {rows} to {rows + len(keys) - 1}",
+            )
+        builder, part = self._family.builder(), MemoryPart()
+        builder.add(keys)
+        builder.write(part)
+        self._parts.append(self._open(OpenPart(part, rows, len(keys))))
+
+    def search(self, keys: Vectors, k: int, *, allowed: Bitmap | None = None) -> Neighbours:
+        """The k live passages with the greatest scores for each of (n, d) queries.
+
+        allowed: (rows,) bool. Raises UsageError for k < 1 or a bitmap of another size, BadKey for
+        a query that could not be stored either.
+        """
+        self._check_call(k, allowed)
+        check_vectors(keys, self._family)
+        queries, depth = scaled(keys, self._family), min(k, max(self.rows, 1))
+        exactly, found = [], []
+        for part in self._parts:
+            live = live_rows(part.opened, allowed)
+            if self._family.search != "exact" and part.takes_graph(live, self._family.search):
+                effort = self._family.effort
+                found.append(search_by_graph(part, live, queries, depth, effort))
+            else:
+                exactly.append((part.coded, live))
+        return best_of([search_exactly(exactly, queries, depth), *found], k)
+
+    def _check_call(self, k: int, allowed: Bitmap | None) -> None:
+        if k < 1:
+            raise UsageError(f"k={k} results cannot be found", remedy="Ask for one at least")
+        if allowed is not None and (allowed.shape != (self.rows,) or allowed.dtype != np.bool_):
+            raise UsageError(
+                f"allowed is {allowed.dtype} {allowed.shape}",
+                remedy=f"Give one bool for each of the {self.rows} passages",
+            )

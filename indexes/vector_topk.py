@@ -1,0 +1,353 @@
+"""The exact top k out of blocks of approximate products: kernels over one batch of queries.
+
+A passage whose bounds leave open whether it is among the top k is a candidate. From time to time
+`_prune` takes the k-th greatest number L among the lower bounds of a query's candidates and the
+scores that were found already: k passages are known to reach L, so that candidates whose upper
+bounds are below L (less a margin for the rounding of scores to float32) are out, and so is
+whatever comes later with such an upper bound. `settle` computes the exact scores of the others,
+beginning with those that L rests on because they raise it. It is called at the end of each part,
+and when bounds are so loose that no place is left for candidates; so however loose the bounds are,
+the answer is exact, and only the time differs.
+
+Scores are float64 sums of the stored numbers rounded to float32; equal scores go by ascending
+passage number. They do not depend on blocks, segments or the other queries of a batch.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import boolean, float32, float64, int32, int64, njit, types, void
+from numpy.typing import NDArray
+
+from ..records import Neighbours
+from .prefetch import prefetch
+from .vector_codes import QueryTerms, read_only
+
+TILE = 32
+"""Rows that are compared with a query's limit at once, by their maximum."""
+
+_AHEAD = 3
+"""Candidates between a row that is scored and the one that is fetched."""
+
+_AT_ONCE = 4096
+"""Candidates that are scored in one call."""
+
+_HALVINGS = 32
+
+LAST = np.iinfo(np.int64).max
+"""The passage number of a place in `found` that is still empty: it loses every tie."""
+
+
+class TopK(NamedTuple):
+    """The state of a search for the top k of a batch of queries.
+
+    found_scores, found_numbers: (queries, k) float32 and int64, a heap per query with the worst
+    hit as its root.  limits: (queries,) float64, upper bounds below are out.  coarse_limits: the
+    same as float32, less what is added to every score of the part in work.
+    rows, uppers, lowers: (queries, places) candidates, of which the first `counts` are used.
+    turns: (queries,) int64, the number of candidates at which they are pruned.
+    """
+
+    found_scores: NDArray[np.float32]
+    found_numbers: NDArray[np.int64]
+    limits: NDArray[np.float64]
+    coarse_limits: NDArray[np.float32]
+    rows: NDArray[np.int64]
+    uppers: NDArray[np.float64]
+    lowers: NDArray[np.float64]
+    counts: NDArray[np.int64]
+    turns: NDArray[np.int64]
+
+
+_TERMS = types.NamedTuple(  # type: ignore[no-untyped-call]
+    (float64[::1], float32[::1], float32[::1], float32[::1], float64[::1]), QueryTerms
+)
+_TOP = types.NamedTuple(  # type: ignore[no-untyped-call]
+    (float32[:, ::1], int64[:, ::1], float64[::1], float32[::1])
+    + (int64[:, ::1], float64[:, ::1], float64[:, ::1], int64[::1], int64[::1]),
+    TopK,
+)
+
+
+def begin(queries: int, k: int) -> TopK:
+    """Nothing found yet."""
+    places = 4 * k + 16 * TILE
+    return TopK(
+        np.full((queries, k), -np.inf, np.float32),
+        np.full((queries, k), LAST, np.int64),
+        np.full(queries, -np.inf),
+        np.full(queries, -np.inf, np.float32),
+        np.empty((queries, places), np.int64),
+        np.empty((queries, places)),
+        np.empty((queries, places)),
+        np.zeros(queries, np.int64),
+        np.full(queries, 2 * k + 2 * TILE, np.int64),
+    )
+
+
+@njit(cache=True, nogil=True)
+def set_limit(top, terms, query, reached):  # type: ignore[no-untyped-def]
+    """Derive both limits of a query from a score that k passages are known to reach.
+
+    Numbers that lie further apart than 2^-23 of the larger one round to different float32.
+    """
+    limit = reached - abs(reached) * 2.0**-22 - 1e-44
+    if not limit > top.limits[query]:
+        limit = top.limits[query]
+    rest = limit - terms.bases[query] - terms.slacks[query]
+    top.limits[query] = limit
+    top.coarse_limits[query] = np.float32(rest - abs(rest) * 2.0**-22 - 1e-37)
+
+
+@njit(cache=True, nogil=True)
+def reached_by(values, k, low):  # type: ignore[no-untyped-def]
+    """A number that at least k of the `values` reach, close to the k-th greatest of them.
+
+    low: one that k values reach already, or -inf. By bisection, because counting has no branches
+    to mispredict: a selection takes ten times as long.
+    """
+    high = values[0]
+    least = np.inf
+    for value in values:
+        high = max(high, value)
+        least = min(least, value)
+    low = max(low, least)
+    if low == -np.inf:
+        return low
+    for _ in range(_HALVINGS):
+        middle = low + (high - low) / 2
+        count = 0
+        for value in values:
+            count += value >= middle
+        if count >= k:
+            low = middle
+        else:
+            high = middle
+        if count == k:
+            break
+    return low
+
+
+@njit(cache=True, nogil=True)
+def _prune(top, terms, query):  # type: ignore[no-untyped-def]
+    """Raise the limit of a query by what its candidates show, and forget those below it."""
+    k, count, hits = top.found_scores.shape[1], top.counts[query], 0
+    known = np.empty(k + count)
+    known[:count] = top.lowers[query, :count]
+    for hit in top.found_scores[query]:
+        if hit != -np.inf:
+            known[count + hits] = hit
+            hits += 1
+    if count + hits >= k:
+        low = np.float64(top.found_scores[query, 0])
+        set_limit(top, terms, query, reached_by(known[: count + hits], k, low))
+    kept = 0
+    for i in range(count):
+        if top.uppers[query, i] >= top.limits[query]:
+            top.rows[query, kept] = top.rows[query, i]
+            top.uppers[query, kept] = top.uppers[query, i]
+            top.lowers[query, kept] = top.lowers[query, i]
+            kept += 1
+    top.counts[query] = kept
+    top.turns[query] = min(top.rows.shape[1], 2 * max(k, kept) + 2 * TILE)
+
+
+@njit(cache=True, nogil=True)
+def _worse(score, number, other_score, other_number):  # type: ignore[no-untyped-def]
+    return score < other_score or (score == other_score and number > other_number)
+
+
+@njit(cache=True, nogil=True)
+def put(scores, numbers, score, number):  # type: ignore[no-untyped-def]
+    """Replace the root of a heap of hits by a better one."""
+    size, at = scores.shape[0], 0
+    while True:
+        child = 2 * at + 1
+        if child >= size:
+            break
+        other = child + 1
+        if other < size and _worse(scores[other], numbers[other], scores[child], numbers[child]):
+            child = other
+        if not _worse(scores[child], numbers[child], score, number):
+            break
+        scores[at], numbers[at] = scores[child], numbers[child]
+        at = child
+    scores[at], numbers[at] = score, number
+
+
+@njit(void(_TOP, _TERMS), cache=True, nogil=True)
+def open_part(top, terms):  # type: ignore[no-untyped-def]
+    """Begin a part: the limits stay, what is added to its scores differs."""
+    for query in range(top.limits.shape[0]):
+        set_limit(top, terms, query, -np.inf)
+
+
+@njit(cache=True, nogil=True)
+def _tile_maxima(products, ranges, first, last, maxima):  # type: ignore[no-untyped-def]
+    """maxima[q] = the greatest scaled product of rows `first` to `last`; returns their margins."""
+    reach, error = np.float32(0), np.float32(0)
+    for query in range(maxima.shape[0]):
+        maxima[query] = np.float32(products[first, query]) * ranges[first, 0]
+    for row in range(first, last):
+        scale = ranges[row, 0]
+        reach = max(reach, ranges[row, 1])
+        error = max(error, ranges[row, 2])
+        for query in range(maxima.shape[0]):
+            value = np.float32(products[row, query]) * scale
+            maxima[query] = value if value > maxima[query] else maxima[query]
+    return reach, error
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _examine(products, ranges, rows, live, first, last, margin32, terms, top, query):  # type: ignore[no-untyped-def]
+    """Make candidates of the rows of a tile whose upper bounds reach the limit."""
+    step32, limit32 = terms.steps[query], top.coarse_limits[query]
+    step, base = np.float64(terms.steps[query]), terms.bases[query]
+    reach, norm = np.float64(terms.reaches[query]), np.float64(terms.norms[query])
+    for i in range(first, last):
+        coarse = np.float32(products[i, query]) * ranges[i, 0]
+        if coarse * step32 + margin32 - limit32 < 0 or not live[i]:
+            continue
+        value = base + np.float64(products[i, query]) * np.float64(ranges[i, 0]) * step
+        margin = np.float64(ranges[i, 1]) * reach + np.float64(ranges[i, 2]) * norm
+        margin += terms.slacks[query]
+        if value + margin < top.limits[query]:
+            continue
+        place = top.counts[query]
+        top.rows[query, place] = rows[i]
+        top.uppers[query, place] = value + margin
+        top.lowers[query, place] = value - margin
+        top.counts[query] = place + 1
+
+
+@njit(
+    [
+        int64(read_only(kind, 2), read_only(float32, 2), int64[::1], read_only(boolean, 1),
+              _TERMS, _TOP, int64)
+        for kind in (int32, float32)
+    ],
+    cache=True, nogil=True,
+)  # fmt: skip
+def scan(products, ranges, rows, live, terms, top, resume):  # type: ignore[no-untyped-def]
+    """Find candidates in a block of products (n, queries) int32 or float32.
+
+    ranges: (n, 3).  rows: (n,) int64, what is noted of a candidate.  live: (n,) bool.
+    resume: 0, or what the last call returned: -1 when the block is done, otherwise some query has
+    no place for another tile of candidates, and the call has to be repeated after `settle`.
+    """
+    queries = products.shape[1]
+    maxima = np.empty(queries, np.float32)
+    tile, from_query = resume // queries, resume % queries
+    for first in range(tile * TILE, products.shape[0], TILE):
+        last = min(first + TILE, products.shape[0])
+        reach, error = _tile_maxima(products, ranges, first, last, maxima)
+        for query in range(queries):
+            margin = reach * terms.reaches[query] + error * terms.norms[query]
+            maxima[query] = maxima[query] * terms.steps[query] + margin - top.coarse_limits[query]
+        for query in range(from_query, queries):
+            if maxima[query] >= 0:
+                margin = reach * terms.reaches[query] + error * terms.norms[query]
+                if top.counts[query] + TILE > top.turns[query]:
+                    _prune(top, terms, query)
+                    if top.counts[query] + TILE > top.turns[query]:
+                        return (first // TILE) * queries + query
+                _examine(products, ranges, rows, live, first, last, margin, terms, top, query)
+        from_query = 0
+    return -1
+
+
+@njit(int64(_TOP, _TERMS, boolean, int64[::1], int64[::1]), cache=True, nogil=True)
+def pick(top, terms, surely, which, rows):  # type: ignore[no-untyped-def]
+    """Move candidates into `which` (queries) and `rows`; returns how many.
+
+    surely: only those whose lower bounds reach the limit. Others below the limit are forgotten.
+    """
+    taken = 0
+    for query in range(top.counts.shape[0]):
+        if surely:
+            _prune(top, terms, query)
+        kept = 0
+        for i in range(top.counts[query]):
+            if top.uppers[query, i] < top.limits[query]:
+                continue
+            if top.lowers[query, i] >= top.limits[query] or not surely:
+                which[taken], rows[taken] = query, top.rows[query, i]
+                taken += 1
+            else:
+                top.rows[query, kept] = top.rows[query, i]
+                top.uppers[query, kept] = top.uppers[query, i]
+                top.lowers[query, kept] = top.lowers[query, i]
+                kept += 1
+        top.counts[query] = kept
+    return taken
+
+
+@njit(
+    void(read_only(float32, 2), int64[::1], read_only(float32, 2), int64[::1], float32[::1]),
+    cache=True, nogil=True, fastmath=True,
+)  # fmt: skip
+def score(vectors, rows, queries, which, scores):  # type: ignore[no-untyped-def]
+    """scores[i] = vectors[rows[i]] . queries[which[i]] as a float64 sum, for float32 vectors."""
+    d = vectors.shape[1]
+    for i in range(rows.shape[0]):
+        if i + _AHEAD < rows.shape[0]:
+            for at in range(rows[i + _AHEAD] * d, (rows[i + _AHEAD] + 1) * d, 16):
+                prefetch(vectors, at)  # type: ignore[call-arg]
+        row, query, total = rows[i], which[i], 0.0
+        for j in range(d):
+            total += np.float64(vectors[row, j]) * np.float64(queries[query, j])
+        scores[i] = total
+
+
+@njit(void(_TOP, _TERMS, int64[::1], int64[::1], float32[::1]), cache=True, nogil=True)
+def take(top, terms, which, numbers, scores):  # type: ignore[no-untyped-def]
+    """Enter passages with exact scores."""
+    for i in range(which.shape[0]):
+        query = which[i]
+        best, ids = top.found_scores[query], top.found_numbers[query]
+        if _worse(best[0], ids[0], scores[i], numbers[i]):
+            put(best, ids, scores[i], numbers[i])
+            set_limit(top, terms, query, np.float64(best[0]))
+
+
+def settle(
+    top: TopK,
+    terms: QueryTerms,
+    vectors: NDArray[Any],
+    queries: NDArray[np.float32],
+    base: int,
+) -> None:
+    """Score all candidates that can still be among the top k; none is left.
+
+    vectors: (rows, d) float32 or float16 of the part whose first passage number is `base`.
+    """
+    which = np.empty(int(top.counts.sum()), np.int64)
+    rows = np.empty_like(which)
+    for surely in (True, False):
+        taken = pick(top, terms, surely, which, rows)
+        for first in range(0, taken, _AT_ONCE):
+            few = slice(first, min(first + _AT_ONCE, taken))
+            scores = exact_scores(vectors, rows[few], queries, which[few])
+            take(top, terms, which[few], rows[few] + base, scores)
+
+
+def exact_scores(
+    vectors: NDArray[Any],
+    rows: NDArray[np.int64],
+    queries: NDArray[np.float32],
+    which: NDArray[np.int64],
+) -> NDArray[np.float32]:
+    """(n,) the score of vectors[rows[i]] for queries[which[i]]; float16 vectors are widened."""
+    scores = np.empty(len(rows), np.float32)
+    if vectors.dtype == np.float16:  # numba has no float16
+        vectors, rows = vectors[rows].astype(np.float32), np.arange(len(rows))
+    score(vectors, rows, queries, which, scores)
+    return scores
+
+
+def ranked(top: TopK) -> Neighbours:
+    """What was found, best first, equal scores by ascending number, padded with -1 and -inf."""
+    order = np.lexsort((top.found_numbers, -top.found_scores), axis=1)
+    numbers = np.take_along_axis(top.found_numbers, order, axis=1)
+    scores = np.take_along_axis(top.found_scores, order, axis=1)
+    return Neighbours(np.where(numbers == LAST, -1, numbers), scores)
