@@ -46,6 +46,8 @@ def test_whole_sentences_overlap():
     text = "A a a. B b b. C c c. D d d. E e e."
     found = [passage.text for passage in chunk(text, words=9, overlap=4)]
     assert found == ["A a a. B b b. C c c.", "C c c. D d d. E e e."]
+    found = [passage.text for passage in chunk("Aa. Bb. Cc. Dd. E e e.", words=5, overlap=4)]
+    assert found == ["Aa. Bb. Cc. Dd.", "Cc. Dd. E e e."]  # as much as leaves room for the next
     found = [passage.text for passage in chunk(text, words=6, overlap=2)]
     assert found == ["A a a. B b b.", "C c c. D d d.", "E e e."]  # no sentence of 2 words
 
@@ -128,16 +130,31 @@ def test_no_passage_ends_in_a_heading():
     text = f"{words(8)}.\n\n## Head\n\n{words(9, 20)}."
     found = Chunker(10, 0).chunks(outlined(text))
     assert [passage.text.split()[0] for passage in found] == ["w0", "Head"]
+    small = f"{words(20)}.\n\n## Head\n\n{words(85, 20)}."  # too small a section for its own
+    assert [passage.text.split()[-1] for passage in Chunker(100, 4).chunks(outlined(small))] == [
+        "w19.",
+        "w104.",
+    ]
     tight = Chunker(9, 0).chunks(outlined(text))  # the heading does not fit before its text
     assert max(len(passage.text.split()) for passage in tight) <= 9
 
 
+def test_headings_stay_together():
+    text = f"## {words(5)}\n\n### Inner\n\nText."
+    assert len(Chunker(12, 0).chunks(outlined(text))) == 1
+
+
+def test_white_space_is_no_passage():
+    found = chunk("Aa." + " " * 5000 + "Bb.", words=10)
+    assert [passage.text for passage in found] == ["Aa.", "Bb."]
+
+
 def test_overlap_does_not_cross_headings():
-    text = f"## A\n\n{words(6)}. x y.\n\n## B\n\n{words(8, 20)}. {words(6, 40)}."
+    text = f"## A\n\n{words(6)}. X y.\n\n## B\n\n{words(8, 20)}. {words(6, 40)}."
     found = Chunker(10, 4).chunks(outlined(text))
-    assert not any(passage.text.startswith("x y") for passage in found)
+    assert not any(passage.text.startswith("X y") for passage in found)
     # The heading moves on with its text, and the end of the section before it does not.
-    text = f"{words(20)}. x y.\n\n## Head\n\n{words(85, 20)}."
+    text = f"{words(20)}. X y.\n\n## Head\n\n{words(85, 20)}."
     found = Chunker(100, 4).chunks(outlined(text))
     assert [passage.text.split()[0] for passage in found] == ["w0", "Head"]
 
@@ -204,7 +221,7 @@ def test_chunks_are_exact_and_hold_everything(text, size, overlap, data):
 @given(st.lists(st.integers(1, 9), min_size=1), st.integers(1, 20), st.integers(0, 19))
 def test_sentences_keep_to_the_limits(lengths, size, overlap):
     overlap = min(overlap, size - 1)
-    text = " ".join("w " * (length - 1) + "w." for length in lengths)
+    text = " ".join("Ww " * (length - 1) + "Ww." for length in lengths)
     found = Chunker(size, overlap).chunks(Passage("d", text))
     for before, after in zip([None, *found], found, strict=False):
         assert len(after.text.split()) <= size
