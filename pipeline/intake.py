@@ -73,11 +73,9 @@ class Intake:
                     if self._due(writer):
                         self._commit(writer, complete=False)
             except KeyboardInterrupt:
-                with held_back():
-                    self._commit(writer, complete=False)
+                self._commit(writer, complete=False)
                 raise
-            with held_back():
-                self._commit(writer, complete=True)
+            self._commit(writer, complete=True)
 
     def _batches(self, start: Position) -> Iterator[list[tuple[Passage, Position]]]:
         """Documents that make about BATCH passages."""
@@ -161,7 +159,7 @@ class Intake:
         self._show("writing")
         if self.tally.file is not None:
             self.tally.file.flush()
-        with self._timed("commit"):
+        with held_back(), self._timed("commit"):
             writer.commit(
                 {
                     **self.plan,
