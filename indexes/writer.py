@@ -103,6 +103,8 @@ class Writer:
         Returns how many passages were skipped, which only happens with duplicates="keep".
         """
         self._check_usable()
+        if not passages:
+            return 0
         rows = [check_passage(passage) for passage in passages]
         self._check_keys(passages, keys)
         ids = [passage.id for passage in passages]

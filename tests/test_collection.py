@@ -166,7 +166,7 @@ def test_a_commit_of_nothing_makes_no_generation(tmp_path) -> None:
     collection = plain(tmp_path)
     with collection.writer() as writer:
         assert writer.commit() == 1
-        writer.add([], {})
+        assert writer.add([], {}) == 0
         writer.add(passages("a"), {})
         assert writer.delete(["a", "a", "b"]) == 1
         assert writer.commit() == 1

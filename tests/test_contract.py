@@ -197,6 +197,20 @@ def with_weight(weight: float, keys: WeightedTerms) -> WeightedTerms:
     return replace(keys, weights=weights)
 
 
+def directions(rng: np.random.Generator, n: int) -> np.ndarray:
+    return rng.standard_normal((n, 12), dtype=np.float32) * 3
+
+
+def cosines(keys: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    lengths = [np.linalg.norm(one.astype(np.float64), axis=1) for one in (queries, keys)]
+    return queries.astype(np.float64) @ keys.astype(np.float64).T / np.outer(*lengths)
+
+
+def half_products(keys: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    """Inner products with what float16 keeps of the passages."""
+    return queries.astype(np.float64) @ keys.astype(np.float16).astype(np.float64).T
+
+
 CASES = {
     "tall": Case(
         family=Tall(4, factor=0.5),
@@ -219,6 +233,27 @@ CASES = {
         score=products,
         join=together,
         spoil=partial(with_weight, np.nan),
+    ),
+    "cosine": Case(
+        family=load_family("vector", {"dimensions": 12, "search": "exact"}),
+        encode=directions,
+        score=cosines,
+        join=np.concatenate,
+        spoil=row_of_nan,
+    ),
+    "product": Case(
+        family=load_family("vector", {"dimensions": 12, "metric": "ip", "dtype": "float16"}),
+        encode=directions,
+        score=half_products,
+        join=np.concatenate,
+        spoil=row_of_nan,
+    ),
+    "hnsw": Case(
+        family=load_family("vector", {"dimensions": 12, "search": "hnsw", "links": 8}),
+        encode=directions,
+        score=cosines,
+        join=np.concatenate,
+        spoil=row_of_nan,
     ),
 }
 
