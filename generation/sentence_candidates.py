@@ -154,7 +154,7 @@ def _pieces(text: str, longest: int) -> Iterator[tuple[int, int]]:
 
 
 _CODE = re.compile(r"::=|```|>>>|[|+][-=|+]{2,}|[\u2500-\u257f]|^\s*(?:#|\$ |def |class |@\w)")
-_SIGNS = re.compile(r"[=<>{}\[\]()|_*/\\+~^;#@$%&]")
+_SIGNS = re.compile(r"(?!\(\))[=<>{}\[\]()|*/\\+~^;#@$%&](?<!\(\))")
 _GAP = re.compile(r"\S {3,}\S.* {3,}\S|\S\t")
 _INDENT = re.compile(r"\n( +)\S")
 _ENDS = re.compile(r"[.!?…。！？][\"'”’»)\]」』）*_]*$")
@@ -165,8 +165,8 @@ FEW_WORDS = 8
 def is_prose(piece: str, indent: int = 0) -> bool:
     """Whether a piece of text reads as a sentence rather than as code, a table or a heading.
 
-    Judged by its signs, its letters, its end, and by gaps and lines set in further than `indent`,
-    the blanks before the line that it begins in.
+    Judged by its signs, its letters, its end, by gaps, and by lines set in further than the one
+    that it begins in, which has its first word after `indent` characters.
     """
     letters, dense = sum(map(str.isalpha, piece)), len("".join(piece.split()))
     if _CODE.search(piece) or _GAP.search(piece) or letters < 0.6 * dense:
@@ -179,6 +179,8 @@ def is_prose(piece: str, indent: int = 0) -> bool:
 
 
 def _indent(text: str, place: int) -> int:
-    """Blanks before the line of `text` in which the character `place` stands."""
+    """Characters before the words of the line in which `place` stands: blanks, mark of a list."""
     line = text[text.rfind("\n", 0, place) + 1 : place]
-    return len(line) - len(line.lstrip())
+    blanks = len(line) - len(line.lstrip())
+    marker = _MARKER.match(line + "x", blanks)
+    return marker.end() if marker else blanks

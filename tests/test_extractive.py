@@ -159,6 +159,7 @@ def test_code_is_quoted_where_there_is_nothing_else() -> None:
         ('The "else" clause (if present) is executed, and the loop ends.', True),
         ("one two three four five six seven eight nine words and no full stop", True),
         ("山猫は夜に狩りをする。", True),
+        ("The method `__enter__()` (or `__exit__()`) is called by the statement.", True),
         ("Hunting lynx", False),
         ("# Hunting lynx is forbidden by the law of this country.", False),
         ("if x: return [y for y in z if y]", False),
@@ -170,6 +171,13 @@ def test_code_is_quoted_where_there_is_nothing_else() -> None:
 )
 def test_what_counts_as_prose(piece: str, prose: bool) -> None:
     assert is_prose(piece) is prose
+
+
+def test_lines_set_in_are_code_unless_they_go_on_with_a_list() -> None:
+    listed = "1. The lynx hunts\n    hares in the snow."
+    assert quotes(ask("lynx", listed), listed) == ["The lynx hunts\n    hares in the snow."]
+    assert not is_prose("while lynx hunts hares then\n    the hares all die out.")
+    assert is_prose("The lynx hunts\n    hares in the snow.", 4)
 
 
 def test_marks_of_lists_and_footnotes_are_not_quoted() -> None:
