@@ -146,7 +146,7 @@ def _pieces(text: str, longest: int) -> Iterator[tuple[int, int]]:
         while end - start > longest:
             cut = max(text.rfind(white, start, start + longest) for white in " \n")
             cut = cut if cut > start else start + longest
-            yield start, cut
+            yield start, start + len(text[start:cut].rstrip())
             start = cut
             while text[start].isspace():
                 start += 1

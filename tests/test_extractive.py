@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ragstone.errors import UsageError
@@ -252,6 +252,8 @@ def test_long_sentences_are_cut_between_words() -> None:
     answer = ask("lynx", text, sentences=2, longest=50)
     for quote in quotes(answer, text):
         assert len(quote) <= 50 and quote == quote.strip() and quote.split()[0] in text.split()
+    gaps = "lynx lynx  \n lynx"
+    assert quotes(ask("lynx", gaps, longest=12), gaps)[0] == "lynx lynx"
     unbroken = "lynx" * 100
     assert all(len(q) <= 50 for q in quotes(ask(unbroken[:50], unbroken, longest=50), unbroken))
 
@@ -270,6 +272,7 @@ TEXTS = st.lists(WORDS, max_size=40).map(" ".join)
 
 
 @settings(max_examples=150, deadline=None)
+@example(question="lynx", texts=["lynx lynx  \n lynx"], longest=12)
 @given(question=TEXTS, texts=st.lists(TEXTS, max_size=4), longest=st.integers(1, 60))
 def test_every_quote_is_verbatim(question: str, texts: list[str], longest: int) -> None:
     answer = ask(question, *texts, longest=longest)
