@@ -10,10 +10,10 @@ from .notices import announce_compilation
 from .output import out, progress_bar
 from .search import show_answer, show_found
 
-QUERY = "catch an exception and clean up afterwards"
+QUERY = "run cleanup code after an exception"
 QUESTIONS = (
-    "What does the with statement guarantee if an error occurs?",
-    "When is the else clause of a while loop executed?",
+    "What happens when a generator function is called?",
+    "How are default parameter values evaluated?",
 )
 
 

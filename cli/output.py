@@ -20,7 +20,8 @@ from rich.table import Table
 
 from ..pipeline.intake import Step
 
-PLAIN_WIDTH = 120
+PLAIN_WIDTH = 1000
+"""Columns of a pipe, which has none: tables are never cut there."""
 
 
 def out() -> Console:
@@ -40,7 +41,9 @@ def json_line(record: Mapping[str, Any]) -> None:
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
     """A table on stdout: the first column to the left, figures to the right."""
-    shown = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
+    if title:
+        out().print(title, style="bold", markup=False)
+    shown = Table(box=None, pad_edge=False)
     for number, header in enumerate(headers):
         shown.add_column(header, justify="right" if number else "left", no_wrap=True)
     for row in rows:

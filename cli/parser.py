@@ -94,7 +94,7 @@ def _index(verbs: Verbs) -> None:
         type=_count,
         metavar="WORDS",
         help="cut documents into passages of at most WORDS words, 0 for whole "
-        "documents (default: 200 for folders of files, else 0)",
+        "documents (default: 150 for files of text, else 0)",
     )
     existing = verb.add_mutually_exclusive_group()
     existing.add_argument(

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..errors import UsageError
 from ..pipeline import Found, Library
-from ..records import Answer, Filter
+from ..records import Answer, Filter, Passage
 from .notices import announce_compilation
 from .output import json_line, out
 
@@ -67,7 +67,7 @@ def show_found(rank: int, found: Found) -> None:
     screen.print(f"{rank:>2}  {found.score:.4f}  {passage.id}", style="bold", markup=False)
     if heading:
         screen.print(f"    {heading}", markup=False)
-    screen.print(f"    {_shortened(passage.text)}", markup=False)
+    screen.print(f"    {_shortened(_body(passage))}", markup=False)
 
 
 def _heading(title: str, metadata: Any) -> str:
@@ -75,6 +75,13 @@ def _heading(title: str, metadata: Any) -> str:
     if title and (not path or path[0] != title):
         path.insert(0, title)
     return " > ".join(path)
+
+
+def _body(passage: Passage) -> str:
+    """The text without the heading that it begins with, which is shown above it."""
+    headings = passage.metadata.get("headings")
+    first = str(headings[-1]) if isinstance(headings, list) and headings else ""
+    return passage.text.removeprefix(first) if first else passage.text
 
 
 def _shortened(text: str) -> str:

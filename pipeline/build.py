@@ -14,7 +14,7 @@ from ..models.fingerprint import canary
 from ..records import JSON
 from .encoders import encoder_of
 from .intake import Intake, Progress, ignore
-from .recipes import RECIPES, check_names, default_names
+from .recipes import RECIPES, AnyEncoder, check_names, default_names
 
 Mode: TypeAlias = Literal["create", "resume", "update"]
 
@@ -93,10 +93,11 @@ def build(
     path = to.with_name(f"{to.name}.rejects.jsonl")
     with RejectsFile(path, keep=position.rejected) as rejects:
         tally = Tally(counts, rejects)
+        encoders = {name: encoder_of(collection, name) for name in collection.families}
         intake = Intake(
             replace(read, rejects=tally.reject),
             Chunker(plan.chunk, plan.chunk // 5) if plan.chunk else None,
-            {name: encoder_of(collection, name) for name in collection.families},
+            encoders,
             plan.duplicates,
             plan.updating,
             plan.as_json(),
@@ -115,8 +116,22 @@ def build(
         len(collection),
         intake.seconds,
         path if path.exists() else None,
-        read.notes,
+        (*read.notes, *_truncated(encoders)),
     )
+
+
+def _truncated(encoders: Mapping[str, AnyEncoder]) -> list[str]:
+    """A sentence for each encoder that did not read its passages to the end."""
+    notes = []
+    for name, encoder in encoders.items():
+        cut, all_ = getattr(encoder, "truncated", 0), getattr(encoder, "encoded", 0)
+        if cut:
+            limit = getattr(encoder, "max_length", None)
+            notes.append(
+                f"{cut:,} of {all_:,} passages are longer than the {limit} tokens that the "
+                f"encoder of '{name}' reads; their ends are not in its vectors"
+            )
+    return notes
 
 
 def _target(to: Path, mode: Mode, using: Sequence[str] | None, model: str | None) -> Collection:

@@ -172,7 +172,7 @@ def interrupted(*_: Any) -> None:
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
 def test_a_process_that_is_stopped_can_be_resumed(sent: signal.Signals, tmp_path: Path) -> None:
     """A real process, stopped when it has committed some segments."""
-    path = write_jsonl(tmp_path / "big.jsonl", facts(20_000))
+    path = write_jsonl(tmp_path / "big.jsonl", facts(8_000))
     to = tmp_path / "c"
     command = [sys.executable, "-m", "ragstone.cli", "index", str(path), "--to", str(to)]
     command += ["--with", "bm25", "--memory", "1"]
@@ -184,9 +184,9 @@ def test_a_process_that_is_stopped_can_be_resumed(sent: signal.Signals, tmp_path
         pytest.skip("the build was over before the signal came")
     assert process.returncode == (130 if sent == signal.SIGINT else -signal.SIGKILL)
     kept = len(Collection.open(to))
-    assert 0 < kept < 20_000
+    assert 0 < kept < 8_000
     subprocess.run([*command, "--resume"], check=True, capture_output=True)
-    assert len(Collection.open(to)) == 20_000
+    assert len(Collection.open(to)) == 8_000
 
 
 def _wait(condition: Callable[[], bool]) -> None:
