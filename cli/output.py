@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.progress import (
     BarColumn,
     Progress,
@@ -17,6 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from ..pipeline.intake import Step
 
@@ -27,6 +29,14 @@ PLAIN_WIDTH = 1000
 def out() -> Console:
     """Results; as wide as the terminal, and without colour or wrapping surprises in a pipe."""
     return Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+
+
+def indented(text: str, columns: int = 4) -> None:
+    """A paragraph on stdout; on a terminal all of its lines are indented."""
+    if sys.stdout.isatty():
+        out().print(Padding(Text(text), (0, 0, 0, columns)))
+    else:
+        out().print(" " * columns + text, markup=False)
 
 
 def notice(text: str) -> None:

@@ -8,7 +8,7 @@ from ..errors import UsageError
 from ..pipeline import Found, Library
 from ..records import Answer, Filter, Passage
 from .notices import announce_compilation
-from .output import json_line, out
+from .output import indented, json_line, out
 
 SHOWN_CHARACTERS = 280
 
@@ -66,8 +66,8 @@ def show_found(rank: int, found: Found) -> None:
     heading = _heading(passage.title, passage.metadata)
     screen.print(f"{rank:>2}  {found.score:.4f}  {passage.id}", style="bold", markup=False)
     if heading:
-        screen.print(f"    {heading}", markup=False)
-    screen.print(f"    {_shortened(_body(passage))}", markup=False)
+        indented(heading)
+    indented(_shortened(_body(passage)))
 
 
 def _heading(title: str, metadata: Any) -> str:

@@ -98,6 +98,7 @@ def build(
             replace(read, rejects=tally.reject),
             Chunker(plan.chunk, plan.chunk // 5) if plan.chunk else None,
             encoders,
+            {name for name in encoders if name in RECIPES and RECIPES[name].learned},
             plan.duplicates,
             plan.updating,
             plan.as_json(),

@@ -2,11 +2,13 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import TypeAlias
+from typing import Any, TypeAlias
+
+import numpy as np
 
 from ..corpus import Chunker, Position, Source, Tally
 from ..errors import DuplicateId
@@ -17,7 +19,10 @@ from .interrupts import held_back
 from .recipes import AnyEncoder
 
 BATCH = 512
-"""Passages encoded at once: enough to sort by length, few enough for a rate that moves."""
+"""Passages taken at once: they are stored together or not at all."""
+
+SLICE = 128
+"""Passages that a slow encoder is given at once: enough to sort by length, a few seconds' work."""
 
 COMMIT_SECONDS = 300.0
 """Work of a slow encoder is made durable at least this often."""
@@ -48,6 +53,7 @@ class Intake:
     source: Source
     chunker: Chunker | None
     encoders: Mapping[str, AnyEncoder]
+    slow: Container[str]
     duplicates: Duplicates
     updating: bool
     plan: Mapping[str, JSON]
@@ -100,12 +106,9 @@ class Intake:
         with self._timed("read"):
             passages = [one for document in kept for one in self._cut(document)]
         texts = [indexed_text(passage) for passage in passages]
-        keys = {}
-        for name, encoder in self.encoders.items():
-            self._show(f"encoding {name}")
-            with self._timed(f"encode {name}"):
-                keys[name] = encoder.encode_passages(texts)
-        self._show("storing")
+        end = documents[-1][1].bytes
+        keys = {name: self._encoded(name, texts, end) for name in self.encoders}
+        self._show("storing", len(texts), end)
         with held_back(), self._timed("store"):
             writer.delete(replaced)
             if passages:
@@ -115,6 +118,20 @@ class Intake:
             self.position = documents[-1][1]
             self.passages += len(passages)
         self._show("reading")
+
+    def _encoded(self, name: str, texts: Sequence[str], end: int) -> Any:
+        """The keys of all texts; a slow encoder shows how far it is, towards byte `end`."""
+        encoder = self.encoders[name]
+        if name not in self.slow or not texts:
+            with self._timed(f"encode {name}"):
+                return encoder.encode_passages(texts)
+        parts = []
+        for start in range(0, len(texts), SLICE):
+            share = self.position.bytes + (end - self.position.bytes) * start // len(texts)
+            self._show(f"encoding {name}", start, share)
+            with self._timed(f"encode {name}"):
+                parts.append(encoder.encode_passages(texts[start : start + SLICE]))
+        return np.concatenate(parts)
 
     def _cut(self, document: Passage) -> list[Passage]:
         return self.chunker.chunks(document) if self.chunker else [document]
@@ -171,10 +188,12 @@ class Intake:
             )
         self.committed = time.perf_counter()
 
-    def _show(self, stage: str) -> None:
+    def _show(self, stage: str, ahead: int = 0, bytes_done: int | None = None) -> None:
+        """Report progress; `ahead` passages of the batch in work are encoded already."""
         taken = max(time.perf_counter() - self.begun, 1e-9)
-        done, total = self.position.bytes, self.source.total_bytes
-        self.progress(Step(stage, done, total, self.passages, self.passages / taken))
+        done = self.position.bytes if bytes_done is None else bytes_done
+        passages = self.passages + ahead
+        self.progress(Step(stage, done, self.source.total_bytes, passages, passages / taken))
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
