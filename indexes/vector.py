@@ -16,9 +16,9 @@ from ..errors import UsageError
 from ..records import JSON, Bitmap, Neighbours
 from .family import BadKey, OpenPart
 from .vector_codes import LARGEST
-from .vector_exact import search_exactly
+from .vector_exact import Coded, search_exactly
 from .vector_graph import has_faiss, load_faiss, write_graph
-from .vector_part import Blocks, in_blocks, live_blocks, live_rows, write_vectors
+from .vector_part import Blocks, in_blocks, live_blocks, live_rows, open_coded, write_vectors
 from .vector_search import VectorPart, best_of, search_by_graph
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ class Vector:
     dtype: Literal["float32", "float16"] = "float32"
     search: Literal["auto", "exact", "hnsw"] = "auto"
     links: int = 32
-    build_effort: int = 80
-    effort: int = 64
+    build_effort: int = 40
+    effort: int = 48
     graph_rows: int = 500_000
     threads: int = 1
     kind: ClassVar[str] = "vector"
@@ -66,7 +66,7 @@ class Vector:
             )
 
     def _check_number(self, name: str, least: int, most: int) -> None:
-        if not least <= getattr(self, name) <= most:
+        if type(getattr(self, name)) is not int or not least <= getattr(self, name) <= most:
             raise UsageError(
                 f"{name}={getattr(self, name)} is out of range", remedy=f"Use {least} to {most}"
             )
@@ -88,6 +88,8 @@ class Vector:
         return VectorIndex(self, parts)
 
     def merge(self, parts: Sequence[OpenPart], writer: "PartWriter") -> None:
+        for part in parts:
+            open_coded(part, self.dimensions, self.dtype)
         self._write(writer, lambda: live_blocks(parts))
 
     def _write(self, writer: "PartWriter", blocks: Blocks) -> None:
@@ -206,7 +208,8 @@ class VectorIndex:
         self._check_call(k, allowed)
         check_vectors(keys, self._family)
         queries, depth = scaled(keys, self._family), min(k, max(self.rows, 1))
-        exactly, found = [], []
+        exactly: list[tuple[Coded, Bitmap | None]] = []
+        found: list[Neighbours] = []
         for part in self._parts:
             live = live_rows(part.opened, allowed)
             if self._family.search != "exact" and part.takes_graph(live, self._family.search):
@@ -214,7 +217,9 @@ class VectorIndex:
                 found.append(search_by_graph(part, live, queries, depth, effort))
             else:
                 exactly.append((part.coded, live))
-        return best_of([search_exactly(exactly, queries, depth), *found], k)
+        if exactly or not found:
+            found.append(search_exactly(exactly, queries, depth))
+        return best_of(found, k)
 
     def _check_call(self, k: int, allowed: Bitmap | None) -> None:
         if k < 1:

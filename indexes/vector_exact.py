@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..records import Bitmap, Neighbours
 from .vector_codes import query_terms
-from .vector_products import QUERIES, ROWS, Product, product
+from .vector_products import QUERIES, Product, product
 from .vector_topk import TopK, begin, open_part, ranked, scan, settle
 
 _DENSE = 0.5
@@ -75,7 +75,7 @@ def _search_part(
 ) -> None:
     terms = query_terms(queries, coded.centre, products.steps, products.rests)
     open_part(top, terms)
-    for codes, ranges, rows, alive in _blocks(coded, live):
+    for codes, ranges, rows, alive in _blocks(coded, live, products.rows):
         values = products.block(codes)
         resume = scan(values, ranges, rows, alive, terms, top, 0)
         while resume >= 0:
@@ -84,21 +84,21 @@ def _search_part(
     settle(top, terms, coded.vectors, queries, coded.base)
 
 
-def _blocks(coded: Coded, live: Bitmap | None) -> Iterator[Block]:
+def _blocks(coded: Coded, live: Bitmap | None, size: int) -> Iterator[Block]:
     """The rows in blocks; where few are live, only those, gathered."""
     if live is not None and int(live.sum()) < _DENSE * len(live):
-        yield from _gathered(coded, np.flatnonzero(live))
+        yield from _gathered(coded, np.flatnonzero(live), size)
         return
-    everything, numbers = np.ones(ROWS, np.bool_), np.arange(ROWS)
-    for first in range(0, len(coded.codes), ROWS):
-        block = slice(first, min(first + ROWS, len(coded.codes)))
-        size = block.stop - first
-        alive = everything[:size] if live is None else live[block]
-        yield coded.codes[block], coded.ranges[block], numbers[:size] + first, alive
+    everything, numbers = np.ones(size, np.bool_), np.arange(size)
+    for first in range(0, len(coded.codes), size):
+        codes = coded.codes[first : first + size]
+        block = slice(first, first + len(codes))
+        alive = everything[: len(codes)] if live is None else live[block]
+        yield codes, coded.ranges[block], numbers[: len(codes)] + first, alive
 
 
-def _gathered(coded: Coded, rows: NDArray[np.int64]) -> Iterator[Block]:
-    everything = np.ones(ROWS, np.bool_)
-    for first in range(0, len(rows), ROWS):
-        some = rows[first : first + ROWS]
+def _gathered(coded: Coded, rows: NDArray[np.int64], size: int) -> Iterator[Block]:
+    everything = np.ones(size, np.bool_)
+    for first in range(0, len(rows), size):
+        some = rows[first : first + size]
         yield coded.codes[some], coded.ranges[some], some, everything[: len(some)]

@@ -12,6 +12,7 @@ Navigable Small World graphs, 2016, https://arxiv.org/abs/1603.09320
 """
 
 import importlib.util
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 from ..errors import Damaged, MissingExtra
 from ..records import Bitmap
-from .vector_part import Blocks, checked
+from .vector_part import Blocks, checked, finite
 
 if TYPE_CHECKING:
     from ..storage import Part, PartWriter
@@ -80,6 +81,8 @@ def open_graph(part: "Part", vectors: NDArray[Any]) -> Graph:
     entry, per_level = _number(part, "entry", 0, rows - 1), _number(part, "neighbours", 2, 1024)
     graph = _empty(faiss, vectors.shape[1], vectors.dtype.name, per_level)
     levels = checked(part, "levels", (rows,), "uint8")
+    if not finite(vectors):
+        raise _damaged("a vector is not finite")
     deepest = graph.hnsw.cum_nneighbor_per_level.size() - 1
     if levels.min() < 1 or levels.max() > deepest or levels[entry] != levels.max():
         raise _damaged(f"its levels are not 1 to {deepest}, or its entry is not on the highest")
@@ -100,6 +103,7 @@ def search_graph(
     effort: candidates that are kept while walking the graph.
     """
     faiss = load_faiss()
+    effort = min(effort, len(graph.lent[1]))  # faiss makes room for all of it
     asked = faiss.SearchParametersHNSW(efSearch=max(effort, k))
     if live is not None:
         bits = np.packbits(live, bitorder="little")
@@ -179,7 +183,7 @@ def _damaged(what: str) -> Damaged:
 @contextmanager
 def _threads(faiss: Any, threads: int) -> Iterator[None]:
     before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(threads)
+    faiss.omp_set_num_threads(min(threads, os.cpu_count() or 1))
     try:
         yield
     finally:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..errors import Damaged
 from ..records import JSON, Bitmap
 from .family import OpenPart
-from .vector_codes import encode
+from .vector_codes import LARGEST, encode
 from .vector_exact import Coded
 
 if TYPE_CHECKING:
@@ -105,6 +105,19 @@ def _centre(blocks: Blocks, dimensions: int) -> NDArray[np.float32]:
     return (total / max(rows, 1)).astype(np.float32)
 
 
+def finite(vectors: NDArray[Any]) -> bool:
+    """Whether stored vectors are such as `Vector.check` lets through; NaN makes faiss run wild."""
+    if vectors.dtype == np.float16:
+        return bool(np.isfinite(vectors).all())
+    for first in range(0, len(vectors), BLOCK):
+        block = vectors[first : first + BLOCK]
+        with np.errstate(over="ignore", invalid="ignore"):
+            lengths = np.einsum("ij,ij->i", block, block)
+        if not (lengths <= 1.01 * LARGEST**2).all():
+            return False
+    return True
+
+
 def in_blocks(arrays: Sequence[NDArray[Any]]) -> Iterator[NDArray[Any]]:
     """The rows of several arrays in blocks."""
     for array in arrays:
@@ -120,5 +133,7 @@ def live_blocks(parts: Sequence[OpenPart]) -> Iterator[NDArray[Any]]:
             block = vectors[first : first + BLOCK]
             if opened.deleted is not None:
                 block = block[~opened.deleted[first : first + BLOCK]]
+            if not finite(block):
+                raise Damaged("a stored vector is not finite", remedy="Run: ragstone verify")
             if len(block):
                 yield block

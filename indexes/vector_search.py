@@ -77,13 +77,13 @@ def _scored(part: VectorPart, rows: NDArray[np.int64], queries: NDArray[np.float
 
 def best_of(found: Sequence[Neighbours], k: int) -> Neighbours:
     """The k best of several results over different passages, padded with -1 and -inf."""
-    numbers = np.concatenate([one.numbers for one in found], axis=1)
-    scores = np.concatenate([one.scores for one in found], axis=1)
-    missing = max(0, k - numbers.shape[1])
-    numbers = np.pad(numbers, ((0, 0), (0, missing)), constant_values=-1)
-    scores = np.pad(scores, ((0, 0), (0, missing)), constant_values=-np.inf)
-    last = np.where(numbers < 0, np.iinfo(np.int64).max, numbers)
-    order = np.lexsort((last, -scores), axis=1)[:, :k]
+    queries, width = len(found[0].numbers), sum(one.numbers.shape[1] for one in found)
+    numbers = np.full((queries, max(k, width)), -1, np.int64)
+    scores = np.full(numbers.shape, -np.inf, np.float32)
+    np.concatenate([one.numbers for one in found], axis=1, out=numbers[:, :width])
+    np.concatenate([one.scores for one in found], axis=1, out=scores[:, :width])
+    # as unsigned numbers -1 is the greatest, which loses every tie
+    order = np.lexsort((numbers.view(np.uint64), -scores), axis=1)[:, :k]
     return Neighbours(
         np.take_along_axis(numbers, order, axis=1), np.take_along_axis(scores, order, axis=1)
     )

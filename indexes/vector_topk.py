@@ -125,7 +125,11 @@ def reached_by(values, k, low):  # type: ignore[no-untyped-def]
             high = middle
         if count == k:
             break
-    return low
+    least = high
+    for value in values:
+        if value >= low:
+            least = min(least, value)
+    return least
 
 
 @njit(cache=True, nogil=True)

@@ -1,0 +1,266 @@
+"""Dense search beside faiss and usearch: queries a CPU second, latency, recall, bytes, build time.
+
+    python benchmarks/dense.py --vectors 100000 500000
+    python benchmarks/dense.py --vectors 100000 --graphs
+    python benchmarks/dense.py --file embeddings.npy --graphs
+
+Vectors are generated in 1,000 clusters (or read from a .npy file of float32 rows, whose last ones
+serve as queries). One thread; CPU seconds; the median of several rounds that take turns. Recall is
+measured against faiss flat. "anonymous" is memory that the process cannot share or drop, per
+vector, after the index was opened and searched; what ragstone maps from disk is not in it.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import faiss
+import numpy as np
+import torch
+from usearch.index import Index as UsearchIndex
+
+from ragstone.indexes.family import OpenPart
+from ragstone.indexes.vector import Vector
+from ragstone.indexes.vector_exact import search_exactly
+from ragstone.indexes.vector_part import open_coded
+from ragstone.indexes.vector_products import Float32Product
+from ragstone.records import Neighbours
+from ragstone.storage import Store
+
+Search = Callable[[np.ndarray, int], np.ndarray]
+"""(n, d) queries and k -> (n, k) row numbers."""
+
+DIMENSIONS, CLUSTERS, SINGLES = 384, 1_000, 50
+
+
+@dataclass
+class System:
+    """A way to search, and what was measured of it."""
+
+    name: str
+    search: Search
+    build_seconds: float = 0.0
+    open_seconds: float = 0.0
+    stored: float = 0.0
+    anonymous: float = 0.0
+    batches: list[float] = field(default_factory=list)
+    singles: list[float] = field(default_factory=list)
+    recall: float = 0.0
+
+    def row(self, queries: int, base: "System") -> dict[str, Any]:
+        rate = queries / statistics.median(self.batches)
+        return {
+            "system": self.name,
+            "batch q/s": round(rate),
+            "ratio": round(rate * statistics.median(base.batches) / queries, 2),
+            "p50 ms": round(1e3 * float(np.percentile(self.singles, 50)), 2),
+            "p99 ms": round(1e3 * float(np.percentile(self.singles, 99)), 2),
+            "recall": round(self.recall, 4),
+            "build s": round(self.build_seconds, 1),
+            "open s": round(self.open_seconds, 3),
+            "bytes/vector": round(self.stored),
+            "anonymous": round(self.anonymous),
+        }
+
+
+def generate(rows: int, queries: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Unit vectors around CLUSTERS centres, as far from the centre as the centre from zero."""
+    random = np.random.default_rng(seed)
+    centres = _normalised(random.standard_normal((CLUSTERS, DIMENSIONS), dtype=np.float32))
+
+    def draw(n: int) -> np.ndarray:
+        noise = random.standard_normal((n, DIMENSIONS), dtype=np.float32)
+        noise *= np.float32(DIMENSIONS**-0.5)
+        return _normalised(noise + centres[random.integers(0, CLUSTERS, n)])
+
+    return draw(rows), draw(queries)
+
+
+def read(path: Path, queries: int) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of a file; queries are drawn from them at random and taken out."""
+    vectors = _normalised(np.load(path, allow_pickle=False).astype(np.float32))
+    order = np.random.default_rng(0).permutation(len(vectors))
+    return vectors[order[queries:]], vectors[order[:queries]]
+
+
+def _normalised(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def timed(action: Callable[[], Any]) -> tuple[float, Any]:
+    """CPU seconds of an action, and its result."""
+    begin = time.process_time()
+    result = action()
+    return time.process_time() - begin, result
+
+
+def anonymous_memory() -> int:
+    """Bytes of this process that are backed by no file."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("RssAnon:")[1].split()[0]) * 1024
+
+
+def flat(vectors: np.ndarray) -> System:
+    index = faiss.IndexFlatIP(vectors.shape[1])
+    seconds, _ = timed(lambda: index.add(vectors))
+    size = 4 * vectors.shape[1]
+    return System("faiss flat", lambda q, k: index.search(q, k)[1], seconds, 0, size, size)
+
+
+def ours(vectors: np.ndarray, folder: Path, **settings: Any) -> tuple[System, Store]:
+    """An index in a store on disk, opened anew."""
+    family = Vector(vectors.shape[1], **settings)
+
+    def build() -> None:
+        builder = family.builder()
+        for first in range(0, len(vectors), 10_000):
+            builder.add(vectors[first : first + 10_000])
+        with Store.create(folder, settings={}).begin() as change:
+            with change.new_segment(len(vectors)) as segment:
+                builder.write(segment.part("dense"))
+            change.commit(note={})
+
+    build_seconds, _ = timed(build)
+    before = anonymous_memory()
+    open_seconds, (store, index) = timed(lambda: reopen(folder, family))
+    name = "ragstone " + ("exact" if family.search == "exact" else "graph")
+    name += " float16" if family.dtype == "float16" else ""
+    system = System(
+        name,
+        lambda q, k: index.search(q, k).numbers,
+        build_seconds,
+        open_seconds,
+        index.nbytes / len(vectors),
+    )
+    index.search(vectors[:2], 10)
+    system.anonymous = (anonymous_memory() - before) / len(vectors)
+    return system, store
+
+
+def reopen(folder: Path, family: Vector) -> tuple[Store, Any]:
+    store = Store.open(folder)
+    part = OpenPart(store.segments[0].part("dense"), 0, store.segments[0].rows)
+    return store, family.open([part])
+
+
+def without_torch(store: Store, like: System) -> System:
+    """The same stored index through NumPy's float32 products."""
+    segment = store.segments[0]
+    opened = OpenPart(segment.part("dense"), 0, segment.rows)
+    coded = open_coded(opened, opened.part.array("vectors").shape[1], "float32")
+
+    def search(queries: np.ndarray, k: int) -> np.ndarray:
+        found: Neighbours = search_exactly(
+            [(coded, None)], queries, k, lambda batch, rows: Float32Product(batch)
+        )
+        return found.numbers
+
+    return System("ragstone exact, NumPy", search, 0, 0, like.stored, like.anonymous)
+
+
+def faiss_graph(vectors: np.ndarray, effort: int) -> System:
+    before = anonymous_memory()
+    index = faiss.IndexHNSWFlat(vectors.shape[1], 32, faiss.METRIC_INNER_PRODUCT)
+    seconds, _ = timed(lambda: index.add(vectors))
+    index.hnsw.efSearch = effort
+    size = (anonymous_memory() - before) / len(vectors)
+    links = 4 * index.hnsw.neighbors.size() / len(vectors)
+    stored = 4 * vectors.shape[1] + links + 12
+    return System("faiss HNSW32", lambda q, k: index.search(q, k)[1], seconds, 0, stored, size)
+
+
+def usearch_graph(vectors: np.ndarray, effort: int) -> System:
+    before = anonymous_memory()
+    index = UsearchIndex(
+        ndim=vectors.shape[1], metric="ip", dtype="f16", connectivity=32, expansion_search=effort
+    )
+    seconds, _ = timed(lambda: index.add(np.arange(len(vectors)), vectors, threads=1))
+    size = (anonymous_memory() - before) / len(vectors)
+
+    def search(queries: np.ndarray, k: int) -> np.ndarray:
+        return np.asarray(index.search(queries, k, threads=1).keys).reshape(len(queries), -1)
+
+    return System("usearch f16", search, seconds, 0, index.memory_usage / len(vectors), size)
+
+
+def measure(systems: list[System], queries: np.ndarray, k: int, rounds: int) -> None:
+    """Fill in recall, batch times and single times; the systems take turns."""
+    truth = None
+    for system in systems:
+        found = system.search(queries, k)
+        truth = found if truth is None else truth
+        same = [len(np.intersect1d(a, b)) for a, b in zip(found, truth, strict=True)]
+        system.recall = float(np.mean(same)) / k
+    for _ in range(rounds):
+        for system in systems:
+            system.batches.append(timed(lambda: system.search(queries, k))[0])  # noqa: B023
+            for i in range(SINGLES):
+                one = queries[i : i + 1]
+                system.singles.append(timed(lambda: system.search(one, k))[0])  # noqa: B023
+
+
+def compare(options: argparse.Namespace, rows: int) -> list[dict[str, Any]]:
+    vectors, queries = (
+        read(options.file, options.queries)
+        if options.file
+        else generate(rows, options.queries, options.seed)
+    )
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        exact, store = ours(vectors, Path(folder) / "exact", search="exact", dtype=options.dtype)
+        systems = [flat(vectors), exact]
+        if options.dtype == "float32":
+            systems.append(without_torch(store, exact))
+        if options.graphs:
+            graph, _ = ours(vectors, Path(folder) / "graph", search="hnsw", effort=options.effort)
+            systems += [graph, faiss_graph(vectors, options.effort)]
+            systems.append(usearch_graph(vectors, options.effort))
+        measure(systems, queries, options.k, options.rounds)
+    return [{"vectors": len(vectors), **one.row(len(queries), systems[0])} for one in systems]
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    cells = [list(rows[0]), *([str(value) for value in row.values()] for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+             for row in cells]  # fmt: skip
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--vectors", type=int, nargs="+", default=[100_000])
+    parser.add_argument("--file", type=Path, help=".npy of float32 rows, instead of --vectors")
+    parser.add_argument("--queries", type=int, default=1024)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("-k", type=int, default=10)
+    parser.add_argument("--dtype", choices=["float32", "float16"], default="float32")
+    parser.add_argument("--graphs", action="store_true", help="build the graphs too: minutes")
+    parser.add_argument("--effort", type=int, default=64, help="efSearch of all graphs")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path, help="where the index is written")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    faiss.omp_set_num_threads(1)
+    results = []
+    for rows in [0] if options.file else options.vectors:
+        results += compare(options, rows)
+    if options.json:
+        print(json.dumps({"command": sys.argv, "k": options.k, "results": results}, indent=1))
+    else:
+        print(table(results))
+
+
+if __name__ == "__main__":
+    main()
