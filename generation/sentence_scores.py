@@ -24,8 +24,8 @@ PHRASE = CARRIED = CUE = PRIOR = 0.25
 
 LEAST = 0.2
 """Unless a sentence and what it leans on have more than this share of the question's terms, the
-passages do not answer it. On SQuAD this turns away nearly nine in ten questions that are put to
-paragraphs of other articles at random, and one in a hundred that are put to their own."""
+passages do not answer it. On SQuAD this turns away 84 % of the questions that are put to five
+paragraphs of other articles at random, and 1 % of those that are put to their own."""
 
 
 DERIVED = 0.6
