@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import Damaged, UsageError
 from ..records import JSON, Fingerprint, Passage
-from ..storage import Check, Manifest, Report, Store
+from ..storage import LOCAL, Check, Disk, Manifest, Report, Store
 from .compaction import merge_from, rewrite_with
 from .family import Family, StoredIndex, load_family
 from .passages import PassageStore
@@ -45,6 +45,7 @@ class Collection:
         *,
         encoders: Mapping[str, Fingerprint] | None = None,
         canaries: Mapping[str, NDArray[np.float32]] | None = None,
+        disk: Disk = LOCAL,
     ) -> Self:
         """An empty collection in a new or empty folder.
 
@@ -60,12 +61,20 @@ class Collection:
                     f"an encoder was given for '{name}', which is no index",
                     remedy=f"The indexes are: {', '.join(sorted(indexes)) or 'none'}",
                 )
-        return cls(Store.create(folder, settings=_settings(indexes, encoders, canaries)))
+        settings = _settings(indexes, encoders, canaries)
+        return cls(Store.create(folder, settings=settings, disk=disk))
 
     @classmethod
-    def open(cls, folder: Path, *, generation: int | None = None, check: Check = "crc") -> Self:
+    def open(
+        cls,
+        folder: Path,
+        *,
+        generation: int | None = None,
+        check: Check = "crc",
+        disk: Disk = LOCAL,
+    ) -> Self:
         """The newest generation, or the one that is named."""
-        return cls(Store.open(folder, generation=generation, check=check))
+        return cls(Store.open(folder, generation=generation, check=check, disk=disk))
 
     def __len__(self) -> int:
         return len(self.passages)
@@ -216,7 +225,7 @@ def _read_settings(
         }
         encoders = {name: Fingerprint(**one) for name, one in settings["encoders"].items()}
         canaries = {name: _unpacked(one) for name, one in settings["canaries"].items()}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise Damaged(
             f"the settings of the collection make no sense ({error!r})",
             where="manifest",
