@@ -30,6 +30,8 @@ from ..records import Bitmap
 from ..storage import Part, PartWriter
 from .family import OpenPart
 from .filters import LIST, STRING, Condition, Key, flatten, key_of
+from .passage_arrays import PLACE, bounds, inside
+from .stored import stored
 
 MOST_PATHS = 256
 LONGEST_PATH = 200
@@ -39,8 +41,13 @@ LONGEST_STRING = 256
 SOMETHING: Key = (LIST, 0)
 """The one value that stands for all lists and objects; it sorts after all others."""
 _WRITTEN = {0: "null", LIST: "[]"}
-PLACE = "part passages"
 _CHUNK = 1 << 14
+_TYPES = {
+    "column_values": "uint8",
+    "column_offsets": "int64",
+    "column_rows": "int32",
+    "column_codes": "int32",
+}
 
 Entries: TypeAlias = tuple[NDArray[np.int32], NDArray[np.int32]]
 """Rows and the codes of the values that stand there."""
@@ -234,18 +241,6 @@ def _keys_of(texts: Sequence[bytes]) -> list[Key]:
     return [scalar_key(value) for value in values]
 
 
-def bounds(offsets: NDArray[np.int64], count: int, end: int) -> bool:
-    """Whether offsets cut an array of length `end` into `count` stretches."""
-    if len(offsets) != count + 1 or offsets[0] != 0 or offsets[-1] != end:
-        return False
-    return bool((offsets[1:] >= offsets[:-1]).all())
-
-
-def inside(places: NDArray[np.int32], count: int, end: int) -> bool:
-    """Whether these are `count` places in an array of length `end`."""
-    return len(places) == count and (count == 0 or 0 <= places.min() <= places.max() < end)
-
-
 class Columns:
     """The columns of one part, for reading."""
 
@@ -264,10 +259,10 @@ class Columns:
             self._check(entries[-1], values[-1])
 
     def _check(self, entries: int, values: int) -> None:
-        array = self._part.array
-        sizes = [len(array(name)) for name in ("column_rows", "column_codes")]
-        end = len(array("column_values"))
-        if sizes != [entries, entries] or not bounds(array("column_offsets"), values, end):
+        arrays = {name: stored(self._part, name, kind, PLACE) for name, kind in _TYPES.items()}
+        sizes = [len(arrays[name]) for name in ("column_rows", "column_codes")]
+        end = len(arrays["column_values"])
+        if sizes != [entries, entries] or not bounds(arrays["column_offsets"], values, end):
             raise Damaged("the metadata columns do not fit together", where=PLACE)
 
     def column(self, path: str) -> Column:

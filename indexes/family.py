@@ -123,14 +123,14 @@ FAMILIES: dict[str, Callable[..., Family[Any, Any]]] = {"inverted": _inverted, "
 
 def load_family(kind: str, settings: Mapping[str, JSON]) -> Family[Any, Any]:
     """The family of this kind and settings; Mismatch when this version does not know them."""
-    if kind not in FAMILIES:
+    if not isinstance(kind, str) or kind not in FAMILIES:
         raise Mismatch(
             f"index family '{kind}' is unknown here; known: {', '.join(sorted(FAMILIES))}",
             remedy="Install the version of ragstone that wrote the collection",
         )
     try:
         return FAMILIES[kind](**settings)
-    except TypeError as error:
+    except (TypeError, OverflowError) as error:
         raise Mismatch(
             f"index family '{kind}' does not take these settings ({error})",
             remedy="Install the version of ragstone that wrote the collection",

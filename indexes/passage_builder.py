@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..errors import Damaged, InputError
 from ..records import Passage
 from ..storage import PartWriter
 from .columns import ColumnsBuilder, merge_columns
 from .family import OpenPart
+from .passage_arrays import PLACE, passage_arrays
 
 LONGEST_ID = 512
 """Bytes of an id in UTF-8."""
@@ -176,6 +177,8 @@ def _write_hashes(writer: PartWriter, hashes: NDArray[np.uint64], rows: NDArray[
 
 def merge_passages(parts: Sequence[OpenPart], writer: PartWriter) -> None:
     """Write the live rows of all parts, in order, as one part; texts are streamed."""
+    for part in parts:
+        passage_arrays(part)
     _merge_blob(parts, writer, "ids", "id_offsets", fields=1)
     _merge_blob(parts, writer, "records", "record_offsets", fields=3)
     _merge_hashes(parts, writer)
@@ -232,4 +235,6 @@ def _merge_hashes(parts: Sequence[OpenPart], writer: PartWriter) -> None:
             hashes.append(values[live])
             rows.append(new[order[live]])
         base += part.live
+    if base != sum(map(len, rows)):
+        raise Damaged("some rows have no id or several", where=PLACE)
     _write_hashes(writer, np.concatenate(hashes), np.concatenate(rows))

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from ..errors import Damaged, InputError, UsageError
 from ..records import Bitmap, Filter, Passage
-from .columns import PLACE, Columns, bounds, inside
+from .columns import Columns
 from .family import OpenPart
 from .filters import Condition, canonical, flatten, key_of, select
+from .passage_arrays import PLACE, passage_arrays
 from .passage_builder import hash_ids
 
 _STRETCH = 1 << 16
@@ -29,23 +30,10 @@ class _Rows:
 
     def __init__(self, opened: OpenPart) -> None:
         self.base, self.rows, self.deleted = opened.base, opened.rows, opened.deleted
-        part = opened.part
-        self._ids, self._id_offsets = part.array("ids"), part.array("id_offsets")
-        self._records, self._record_offsets = part.array("records"), part.array("record_offsets")
-        self._hashes, self._order = part.array("hashes"), part.array("order")
-        self.columns = Columns(part, opened.rows)
-        self._check()
-
-    def _check(self) -> None:
-        """What was written fits together, so that no lookup can leave the arrays."""
-        fits = (
-            bounds(self._id_offsets, self.rows, len(self._ids))
-            and bounds(self._record_offsets, 3 * self.rows, len(self._records))
-            and len(self._hashes) == self.rows
-            and inside(self._order, self.rows, self.rows)
-        )
-        if not fits:
-            raise Damaged("the arrays of a segment do not fit together", where=PLACE)
+        arrays = passage_arrays(opened)
+        self._ids, self._id_offsets, self._records, self._record_offsets = arrays[:4]
+        self._hashes, self._order = arrays.hashes, arrays.order
+        self.columns = Columns(opened.part, opened.rows)
 
     def ids(self, rows: NDArray[np.int64]) -> list[str]:
         """The ids of many rows: their bytes are gathered, decoded and split in one go each."""
@@ -57,6 +45,8 @@ class _Rows:
             shifts = np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
             gathered = self._ids[shifts + np.arange(len(shifts))]
             ids += _decoded(gathered.tobytes()).split("\n")[:-1]
+        if len(ids) != len(rows):
+            raise Damaged("the ids are not one to a line", where=PLACE)
         return ids
 
     def find(self, ids: Sequence[str], hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
@@ -121,9 +111,11 @@ def _parsed(raw: bytes) -> Mapping[str, Any]:
     if not raw:
         return {}
     try:
-        parsed: Mapping[str, Any] = json.loads(_decoded(raw))
+        parsed = json.loads(_decoded(raw))
     except (ValueError, RecursionError) as error:
         raise Damaged(f"stored metadata is not JSON ({error})", where=PLACE) from None
+    if not isinstance(parsed, dict):
+        raise Damaged("stored metadata is no JSON object", where=PLACE)
     return parsed
 
 
