@@ -68,7 +68,7 @@ class Library:
             known = ", ".join(self.systems)
             raise UsageError(f"this collection has no index '{name}'", remedy=f"It has: {known}")
         if name == HYBRID:
-            return Fused([self._single(leg) for leg in self.collection.indexes], method="minmax")
+            return Fused([self._single(leg) for leg in self.collection.indexes], method="zscore")
         return self._single(name)
 
     def documents(self, using: str | None = None) -> Retriever:
