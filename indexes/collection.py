@@ -208,7 +208,14 @@ def _packed(array: NDArray[np.float32]) -> JSON:
 
 
 def _unpacked(packed: Mapping[str, Any]) -> NDArray[np.float32]:
-    return np.frombuffer(b64decode(packed["float32"]), dtype="<f4").reshape(packed["shape"])
+    rows, columns = packed["shape"]
+    return np.frombuffer(b64decode(packed["float32"]), dtype="<f4").reshape(rows, columns)
+
+
+def _fingerprint(name: str, digest: str, settings: Mapping[str, JSON]) -> Fingerprint:
+    if not (isinstance(name, str) and isinstance(digest, str) and isinstance(settings, dict)):
+        raise TypeError("this is no fingerprint")
+    return Fingerprint(name, digest, settings)
 
 
 def _read_settings(
@@ -223,7 +230,7 @@ def _read_settings(
         indexes = {
             name: (one["kind"], one["settings"]) for name, one in settings["indexes"].items()
         }
-        encoders = {name: Fingerprint(**one) for name, one in settings["encoders"].items()}
+        encoders = {name: _fingerprint(**one) for name, one in settings["encoders"].items()}
         canaries = {name: _unpacked(one) for name, one in settings["canaries"].items()}
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise Damaged(

@@ -25,6 +25,8 @@ WORDS = re.compile(r"\w+")
 PART = 3
 """Characters in a part of a word; the ends of the word count as one each."""
 
+MOST_DIMENSIONS = 65_536
+
 PARTS_WEIGHT = 1.0
 """Length of the vector of all parts of a word, beside the length 1 of the word's own."""
 
@@ -36,8 +38,11 @@ class HashingEncoder:
     """
 
     def __init__(self, dimensions: int = 256, seed: int = 0) -> None:
-        if dimensions < 1:
-            raise UsageError(f"dimensions={dimensions}", remedy="Use at least 1, such as 256")
+        if type(dimensions) is not int or not 1 <= dimensions <= MOST_DIMENSIONS:
+            remedy = f"Use at least 1 and at most {MOST_DIMENSIONS:,}, such as 256"
+            raise UsageError(f"dimensions={dimensions}", remedy=remedy)
+        if type(seed) is not int:
+            raise UsageError(f"seed={seed!r} is no whole number", remedy="Use one such as 0")
         self.dimensions, self.seed = dimensions, seed
 
     @cached_property

@@ -22,12 +22,18 @@ def load_encoder(settings: Mapping[str, JSON]) -> Encoder[Any, Any]:
         "hashing": _hashing,
     }
     kind = settings.get("class")
-    if kind not in loaders:
+    if not isinstance(kind, str) or kind not in loaders:
         raise Mismatch(
             f"encoder class {kind!r} is not known",
             remedy=f"This version knows {', '.join(map(str, loaders))}; use a newer one",
         )
-    return loaders[kind](settings)
+    try:
+        return loaders[kind](settings)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise Mismatch(
+            f"an encoder of class {kind!r} cannot be made from its settings ({error!r})",
+            remedy="Run: ragstone verify, or build the index again",
+        ) from error
 
 
 def _analyzer(settings: Mapping[str, Any]) -> Encoder[Any, Any]:

@@ -20,7 +20,8 @@ import numpy as np
 from ragstone.storage import npy
 
 WILD: list[Any] = [
-    0, 1, -1, 2, 7, 2**15, 2**26, 2**26 + 1, 2**31 - 1, 2**31, 2**32, 2**53, 2**63, 2**64, 10**30,
+    0, 1, -1, 2, 7, 10**400,
+    2**15, 2**26, 2**26 + 1, 2**31 - 1, 2**31, 2**32, 2**53, 2**63, 2**64, 10**30,
     0.5, -0.0, 1e308, 5e-324, True, False, None, "", "x", "0", "1e9", "ip", "impact", "float16",
     "hnsw", "../x", "\x00", "\ud800", "é" * 300, [], [0], [[]], [["n", 1, 1]], {}, {"": 0},
 ]  # fmt: skip
@@ -265,8 +266,7 @@ def _facts(manifest: dict[str, Any], entries: list[Entry], draw: random.Random) 
         roots += [segment]
         if isinstance(parts, dict):
             roots += [part["facts"] for part in parts.values() if isinstance(part, dict)]
-    places: list[tuple[Any, Any]] = []
-    _walk(draw.choice(roots), places)
+    places = leaves(draw.choice(roots))
     if not places:
         return "nothing"
     holder, key = draw.choice(places)
@@ -280,16 +280,14 @@ def _facts(manifest: dict[str, Any], entries: list[Entry], draw: random.Random) 
     return f"{key} = {value!r}"
 
 
-def _walk(value: Any, places: list[tuple[Any, Any]]) -> None:
+def leaves(value: Any) -> list[tuple[Any, Any]]:
+    """Every dictionary and list below a value with each of their keys, records of files aside."""
     if isinstance(value, dict):
-        items = [(name, inner) for name, inner in value.items() if name != "files"]
-    elif isinstance(value, list):
-        items = list(enumerate(value))
+        items: list[Any] = [(name, inner) for name, inner in value.items() if name != "files"]
     else:
-        return
-    for name, inner in items:
-        places.append((value, name))
-        _walk(inner, places)
+        items = list(enumerate(value)) if isinstance(value, list) else []
+    below = [place for _, inner in items for place in leaves(inner)]
+    return [(value, name) for name, _ in items] + below
 
 
 def _tombstones(manifest: dict[str, Any], entries: list[Entry], draw: random.Random) -> str:

@@ -6,13 +6,21 @@ the folder does not account for is not.
 """
 
 import json
+import random
 import subprocess
 import sys
 from collections import Counter
+from contextlib import suppress
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from ragstone.errors import RagstoneError
+from ragstone.pipeline import Library, build
+
+from .forgery import WILD, leaves, signed
 
 ROOT = Path(__file__).parents[1]
 BATCH = 1_000
@@ -48,3 +56,25 @@ def test_many_forged_folders_are_used_or_refused(tmp_path: Path) -> None:
         outcomes, findings = attacked(tmp_path, first, BATCH)
         assert not findings
         assert sum(outcomes.values()) == BATCH
+
+
+def test_forged_settings_of_a_library_are_used_or_refused(tmp_path: Path) -> None:
+    """Families, fingerprints and canary vectors, each of their values replaced by wild ones."""
+    source, folder = tmp_path / "x.jsonl", tmp_path / "c"
+    source.write_text('{"id": "a", "text": "some words"}')
+    build(source, folder, using=("bm25", "dense"), model="hashing")
+    head = max(folder.glob("manifest-*"))
+    manifest = json.loads(head.read_bytes())
+    places = len(leaves(manifest["settings"]))
+    assert places > 20
+    for draw in map(random.Random, range(400)):
+        forged = deepcopy(manifest)
+        holder, key = leaves(forged["settings"])[draw.randrange(places)]
+        holder[key] = deepcopy(draw.choice(WILD))
+        head.unlink()
+        head.write_bytes(signed(forged))
+        with suppress(RagstoneError):
+            library = Library.open(folder)
+            for using in library.systems:
+                with suppress(RagstoneError):
+                    library.search("words", 1, using=using)
