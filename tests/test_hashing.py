@@ -34,6 +34,8 @@ def twin(text: str, dimensions: int, seed: int) -> list[float]:
         for part in parts:
             put(f"part {part}", weight / math.sqrt(len(parts)))
     length = math.sqrt(sum(x * x for x in vector))
+    if length == 0:  # everything cancelled out
+        vector[0] = length = 1.0
     return [x / length for x in vector]
 
 
