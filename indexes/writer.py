@@ -13,7 +13,7 @@ from typing import Any, Literal, Self, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DuplicateId, InputError, UsageError
+from ..errors import Conflict, DiskError, DuplicateId, InputError, UsageError
 from ..records import JSON, Bitmap, Passage
 from ..storage import Store
 from .compaction import merge_small
@@ -62,6 +62,7 @@ class Writer:
         self._store, self._families, self._duplicates = store, families, duplicates
         self._stack = ExitStack()
         self._inside = False
+        self._failed: Conflict | DiskError | None = None
 
     def __enter__(self) -> Self:
         self._change = self._stack.enter_context(changing(self._store))
@@ -130,6 +131,8 @@ class Writer:
             raise UsageError(
                 "the writer is closed", remedy="Use: with collection.writer() as writer"
             )
+        if self._failed is not None:
+            raise self._failed
         if not self._whole:
             raise UsageError(
                 "an interrupted call left the open segment incomplete",
@@ -237,9 +240,20 @@ class Writer:
         self._whole = False
         self._write_segment()
         self._write_deletes()
-        store = self._change.commit(note=note)
-        self._start(merge_small(self._change, self._families) or store)
+        self._start(self._change.commit(note=note))
+        self._merge()
         return self._store.generation
+
+    def _merge(self) -> None:
+        """Merge small segments, if there are many. Nothing that was committed depends on it, so
+        when it fails the commit has not: the next call says so, and the next writer tries again.
+        """
+        try:
+            merged = merge_small(self._change, self._families)
+        except (Conflict, DiskError) as error:
+            self._failed = error
+        else:
+            self._start(merged or self._store)
 
     def _write_segment(self) -> None:
         if not self._open.row_of:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..errors import Conflict, DiskError, RagstoneError, UsageError
 from ..records import JSON
 from .canonical import plain
-from .disk import remove_file, remove_tree, writing
+from .disk import MISSING, remove_file, remove_tree, writing
 from .files import write_file
 from .folder import (
     DELETES,
@@ -25,7 +25,7 @@ from .folder import (
     publish_manifest,
     stamped,
 )
-from .garbage import collect
+from .garbage import collect, present
 from .lock import WriteLock
 from .manifest import DeletesRecord, FileRecord, Manifest, SegmentRecord
 from .part import look_up
@@ -61,8 +61,6 @@ class Change:
         with ExitStack() as stack:
             self._lock = stack.enter_context(WriteLock(self._disk, self._folder))
             self._check_newest()
-            if self._lock.held:  # what killed writers left might fill the disk
-                collect(self._disk, self._folder, [self.store.manifest])
             self._stack = stack.pop_all()
         self._usable = True
         return self
@@ -87,9 +85,10 @@ class Change:
         path = self._folder / SEGMENTS / name
         self._writing += 1
         try:
-            writer = SegmentWriter(self._disk, path, name, rows)
-            yield writer
-            self._segments[name] = writer.finish()
+            with self._overtaken():
+                writer = SegmentWriter(self._disk, path, name, rows)
+                yield writer
+                self._segments[name] = writer.finish()
             self._made.append(path)
         except BaseException:
             remove_tree(self._disk, path)
@@ -127,19 +126,32 @@ class Change:
         if self._writing:
             raise UsageError("a segment is still being written", remedy="Leave its block first")
         self._usable = False
-        manifest = self._manifest(note or {})
-        data = manifest.encode()
-        maps = self.store.maps.copy()
-        open_maps(self._disk, self._folder, manifest.segments, "size", maps)
-        store = self.store.successor(manifest, maps)
-        self._sync_names()
-        self._check_newest()
-        self._publish(manifest.generation, data)
+        with self._overtaken():
+            manifest = self._manifest(note or {})
+            maps = self.store.maps.copy()
+            open_maps(self._disk, self._folder, manifest.segments, "size", maps)
+            store = self.store.successor(manifest, maps)
+            self._sync_names()
+            self._check_newest()
+            before = present(self._disk, self._folder)
+            self._publish(manifest.generation, manifest.encode())
         if self._lock.held:
-            collect(self._disk, self._folder, [self.store.manifest, manifest])
+            collect(self._disk, self._folder, before, [self.store.manifest, manifest])
         self._rebase(store)
         self._usable = True
         return store
+
+    @contextmanager
+    def _overtaken(self) -> Iterator[None]:
+        """Turns the loss of our own files into the Conflict that it is: whoever commits removes
+        what others were writing, if the lock has not kept them out.
+        """
+        try:
+            yield
+        except (DiskError, *MISSING) as error:
+            if isinstance(error.__cause__ or error, MISSING):
+                self._check_newest()
+            raise
 
     def _manifest(self, note: Mapping[str, JSON]) -> Manifest:
         generation = self.store.generation + 1

@@ -1,7 +1,9 @@
 """Garbage collection: keeps what the last two generations need and removes the rest.
 
-Only the holder of the write lock may collect, for what nobody refers to may be a segment that
-another process is about to commit.
+What nobody refers to may be a segment that another process is about to commit, if the lock does
+not keep it out (some network disks give it to everybody). So only a commit collects, and only what
+was there before it: whoever made that can no longer commit it, for the number of the generation
+that it was made for is taken.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,16 +19,26 @@ KEPT = 2
 """How many generations stay: one for readers who opened before the last commit."""
 
 
-def collect(disk: Disk, folder: Path, known: Iterable[Manifest] = ()) -> None:
+def present(disk: Disk, folder: Path) -> frozenset[Path]:
+    """All that may be found to be garbage after the commit that comes now; empty on an error."""
+    with suppress(OSError):
+        return frozenset(leftovers(disk, folder, ()))
+    return frozenset()
+
+
+def collect(
+    disk: Disk, folder: Path, among: frozenset[Path], known: Iterable[Manifest] = ()
+) -> None:
     """Removes older generations and what interrupted writers left; `known` saves reading.
 
+    among: what was `present` before the last commit of the caller.
     What cannot be removed now stays until the next time: that never fails a commit.
     """
     with suppress(OSError, DiskError):
         kept = _kept(disk, folder, {one.generation: one for one in known})
         if kept:
             _remove_manifests(disk, folder, kept)
-            _remove_files(disk, folder, kept)
+            _remove_files(disk, among.intersection(leftovers(disk, folder, kept)))
 
 
 def leftovers(disk: Disk, folder: Path, kept: Iterable[Manifest]) -> Iterator[Path]:
@@ -58,15 +70,16 @@ def _kept(disk: Disk, folder: Path, known: dict[int, Manifest]) -> list[Manifest
 def _remove_manifests(disk: Disk, folder: Path, kept: list[Manifest]) -> None:
     """First the manifests, for good: a manifest that is there must never miss a file."""
     numbers = {one.generation for one in kept}
-    old = [number for number in generations(disk, folder) if number not in numbers]
+    found = generations(disk, folder)
+    old = [number for number in found if number not in numbers and number < max(numbers)]
     for number in old:
         disk.remove(manifest_path(folder, number))
     if old:
         disk.sync_folder(folder)
 
 
-def _remove_files(disk: Disk, folder: Path, kept: list[Manifest]) -> None:
-    for path in list(leftovers(disk, folder, kept)):
+def _remove_files(disk: Disk, paths: Iterable[Path]) -> None:
+    for path in sorted(paths):
         if path.parent.name == SEGMENTS:
             remove_tree(disk, path)
         else:

@@ -104,14 +104,6 @@ class ManifestsLast(MemoryDisk):
         return super().create(path)
 
 
-class Replacing(MemoryDisk):
-    """A manifest takes the place of one that has its number already."""
-
-    def link(self, source: Path, target: Path) -> None:
-        self.now.names(target.parent).pop(target.name, None)
-        super().link(source, target)
-
-
 def is_manifest(path: Path) -> bool:
     return path.name.startswith("manifest-")
 
