@@ -15,10 +15,14 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from ragstone.errors import RagstoneError
+from ragstone.errors import Damaged, RagstoneError
+from ragstone.indexes.family import OpenPart, load_family
 from ragstone.pipeline import Library, build
+from ragstone.records import WeightedTerms
+from ragstone.storage import MemoryPart
 
 from .forgery import WILD, leaves, signed
 
@@ -78,3 +82,56 @@ def test_forged_settings_of_a_library_are_used_or_refused(tmp_path: Path) -> Non
             for using in library.systems:
                 with suppress(RagstoneError):
                     library.search("words", 1, using=using)
+
+
+ROWS = (1 << 16) + 1000
+"""Two ranges of postings, which forged folders are too small for."""
+
+
+def two_ranges() -> MemoryPart:
+    """`often` is in every fourth row, `always` in all, `seldom` in three."""
+    held = [np.array([0, 1] if row % 4 == 0 else [1]) for row in range(ROWS)]
+    for row in (5, 70, ROWS - 1):
+        held[row] = np.append(held[row], 2)
+    ids, family = np.concatenate(held).astype(np.int32), load_family("inverted", {})
+    offsets = np.cumsum([0, *map(len, held)])
+    builder, part = family.builder(), MemoryPart()
+    words, weights = [b"often", b"always", b"seldom"], np.ones(len(ids), np.float32)
+    builder.add(WeightedTerms(offsets, ids, weights, words, np.full(ROWS, 3, np.int32)))
+    builder.write(part)
+    return part
+
+
+class Altered:
+    """A part of which one array is another."""
+
+    def __init__(self, part: MemoryPart, name: str, array: Any) -> None:
+        self.part, self.name, self.changed = part, name, array
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.part, name)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.part
+
+    def array(self, name: str) -> Any:
+        return self.changed if name == self.name else self.part.array(name)
+
+
+def test_postings_of_several_ranges_stay_inside(tmp_path: Path) -> None:
+    part, family = two_ranges(), load_family("inverted", {})
+    assert family.open([OpenPart(part, 0, ROWS)]).rows == ROWS
+    outside = {
+        "docs": (-1, 1000),
+        "sparse": (-1, ROWS << 6),
+        "dense_counts": (0, 1),
+        "directory": (1, 9),
+        "common": (0, 3),
+        "dense": (0, 0),
+    }
+    for name, (at, value) in outside.items():
+        array = part.array(name).copy()
+        assert array.reshape(-1)[at] != value
+        array.reshape(-1)[at] = value
+        with pytest.raises(Damaged, match="do not fit together"):
+            family.open([OpenPart(Altered(part, name, array), 0, ROWS)])

@@ -19,7 +19,10 @@ from ragstone.cli import main
 from ragstone.errors import Damaged, Mismatch
 from ragstone.indexes.collection import Collection
 from ragstone.records import Passage
-from ragstone.storage import Disk, Store
+from ragstone.storage import LOCAL, Disk, Store
+from ragstone.storage.files import check_file
+from ragstone.storage.folder import manifest_path
+from ragstone.storage.manifest import decode
 
 from .test_contract import CASES, Case
 
@@ -117,10 +120,39 @@ def test_a_flipped_bit_is_found(case: Case, tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+def test_a_flipped_bit_of_every_byte_is_found(case: Case, tmp_path: Path) -> None:
+    folder, draw = build(tmp_path / "c", case), random.Random(SEED)
+    sizes = ((path, path.stat().st_size) for path in filled(folder))
+    places = [(path, 8 * at + draw.randrange(8)) for path, size in sizes for at in range(size)]
+    assert check_flips(folder, case, iter(places)) > 5_000
+
+
+@pytest.mark.long
 def test_every_flipped_bit_is_found(case: Case, tmp_path: Path) -> None:
+    """By the very checks that opening makes of a file, without what is around them."""
     folder = build(tmp_path / "c", case)
-    places = [(path, bit) for path in filled(folder) for bit in range(8 * path.stat().st_size)]
-    assert check_flips(folder, case, iter(places)) > 50_000
+    store, count = Store.open(folder), 0
+    for name, record in store.manifest.paths():
+        data = (folder / name).read_bytes()
+        for flipped in every_bit(data):
+            put(tmp_path / "file", flipped)
+            with pytest.raises(Damaged, match="crc32"):
+                check_file(LOCAL, tmp_path / "file", record, "crc")
+            count += 1
+    for generation in (3, 4):
+        for flipped in every_bit(manifest_path(folder, generation).read_bytes()):
+            with pytest.raises(Damaged):
+                decode(flipped, generation, "here")
+            count += 1
+    assert count > 40_000
+
+
+def every_bit(data: bytes) -> Iterator[bytes]:
+    changed = bytearray(data)
+    for bit in range(8 * len(data)):
+        changed[bit // 8] ^= 1 << bit % 8
+        yield bytes(changed)
+        changed[bit // 8] ^= 1 << bit % 8
 
 
 def filled(folder: Path) -> list[Path]:
