@@ -117,13 +117,12 @@ def _word_end(text, start, end, classes):  # type: ignore[no-untyped-def]
             if last != OTHER and last != JOINER and (last == KATAKANA) != (kind == KATAKANA):
                 break
             some = True
-        elif last == HEBREW and kind == QUOTE:
-            kind = HEBREW
-        elif kind != JOINER:
+        elif kind != JOINER and not (last == HEBREW and kind == QUOTE):
             following, after, rest = _next(text, after, end, rest, classes)
             if kind == OTHER or not _bridges(last, kind, following):
                 break
-            kind = following
+            if kind != DOUBLE_QUOTE:  # Lucene lets no quote or mark follow a Hebrew letter
+                kind = DIGIT if following == DIGIT else LETTER  # that itself follows a mark
         i, left, last = after, rest, kind
     return i if some else start
 
