@@ -64,6 +64,7 @@ def spoiled(data: bytes, draw: random.Random) -> bytes:
     """Some bytes changed, put in or taken out; lines stay lines."""
     changed = bytearray(data)
     for _ in range(draw.choice((0, 1, 1, 2, 5, 20))):
+        changed = changed or bytearray(b"x")
         at = draw.randrange(len(changed))
         match draw.randrange(4):
             case 0:
