@@ -1,13 +1,15 @@
 """From a source of documents to a collection, which an interrupted build can go on with."""
 
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
 from ..corpus import Chunker, Counts, Position, RejectsFile, Source, Tally, open_source
 from ..corpus.problems import OnError
-from ..errors import InputError, UsageError
+from ..errors import InputError, RagstoneError, UsageError
 from ..indexes.collection import Collection
 from ..indexes.writer import Duplicates
 from ..models.fingerprint import canary
@@ -107,7 +109,8 @@ def build(
             progress,
         )
         intake.seconds.update(_seconds_before(collection, mode))
-        intake.run(collection, position)
+        with _nothing_left_behind(collection, mode):
+            intake.run(collection, position)
     collection = collection.refresh()
     return BuildReport(
         to,
@@ -119,6 +122,19 @@ def build(
         path if path.exists() else None,
         (*read.notes, *_truncated(encoders)),
     )
+
+
+@contextmanager
+def _nothing_left_behind(collection: Collection, mode: Mode) -> Iterator[None]:
+    """A new collection that fails before its first commit goes, so that the command can be run
+    again as it was once its input is mended.
+    """
+    try:
+        yield
+    except RagstoneError:
+        if mode == "create" and collection.refresh().generation == collection.generation:
+            shutil.rmtree(collection.folder)
+        raise
 
 
 def _truncated(encoders: Mapping[str, AnyEncoder]) -> list[str]:

@@ -109,6 +109,14 @@ def test_a_duplicate_is_refused_by_name(tmp_path: Path) -> None:
         both(path, tmp_path / "c")
 
 
+def test_a_build_that_fails_at_once_leaves_nothing(source: Path, tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "s.jsonl", [{"id": "a", "text": 7}])
+    with pytest.raises(InputError):
+        both(path, tmp_path / "c")
+    assert not (tmp_path / "c").exists()
+    assert both(source, tmp_path / "c").passages == 40
+
+
 def test_an_update_replaces_whole_documents(tmp_path: Path) -> None:
     folder = tmp_path / "docs"
     folder.mkdir()
