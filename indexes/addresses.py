@@ -25,17 +25,31 @@ def _pointer(typing_context, address):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def _float(typing_context, bits):  # type: ignore[no-untyped-def]
+def _as_float(typing_context, bits):  # type: ignore[no-untyped-def]
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         return builder.bitcast(arguments[0], context.get_value_type(types.float32))
 
     return types.float32(types.int32), generate
 
 
+@intrinsic
+def _as_int(typing_context, value):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return builder.bitcast(arguments[0], context.get_value_type(types.int32))
+
+    return types.int32(types.float32), generate
+
+
 @njit(cache=True, nogil=True)
 def float_of(bits):  # type: ignore[no-untyped-def]
     """The float32 whose bits these are; positive floats order as their bits do."""
-    return _float(np.int32(bits))  # type: ignore[call-arg]
+    return _as_float(np.int32(bits))  # type: ignore[call-arg]
+
+
+@njit(cache=True, nogil=True)
+def bits_of(value):  # type: ignore[no-untyped-def]
+    """The bits of a float32."""
+    return np.int64(_as_int(np.float32(value)))  # type: ignore[call-arg]
 
 
 @njit(cache=True, nogil=True)

@@ -13,7 +13,7 @@ Management 31(6), 1995.
 import numpy as np
 from numba import njit
 
-from .addresses import ZERO, f32, float_of, i32, i64, u8, u16
+from .addresses import ZERO, bits_of, f32, float_of, i32, i64, u8, u16
 from .postings import BASE, DELETED, DENSE, RANGE, ROWS
 from .scoring import (
     ACCUMULATOR,
@@ -49,10 +49,11 @@ from .scoring import (
 from .topk import key_of, select
 
 BLOCK = 64  # passages whose highest score is compared at once
-LIST_MOST = RANGE // 8  # postings up to which the touched passages are listed
+LIST_MOST = RANGE // 4  # postings up to which the touched passages are listed
 LOOK_UP = 56  # what looking up a passage costs, in postings added
 TRIES = 6  # how often a range is searched for a better bound
-HALVINGS = 6  # how closely
+HALVINGS = 8  # how closely
+MANY = 64  # results from which it is worth finding out first how good they have to be
 
 
 @njit(cache=True, nogil=True)
@@ -118,7 +119,7 @@ def _count_above(scores_at, n, score):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _eligible_scores(state, rows_at, n):  # type: ignore[no-untyped-def]
-    """Copy the scores of those of n rows that may be returned; gives how many. 0: the first n."""
+    """Copy the scores of those of n rows that may be returned; gives how many."""
     s, count = i64(state), ZERO
     acc, rows, copied = f32(s[ACCUMULATOR]), u16(rows_at), f32(s[TRIAL])
     free = s[ALLOWED] == 0 and i64(s[PART])[DELETED] == 0
@@ -130,16 +131,12 @@ def _eligible_scores(state, rows_at, n):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _bound_so_far(state, n, listing, low, high):  # type: ignore[no-untyped-def]
-    """A score between two that k passages of the range exceed already, or -1."""
+def _bound_so_far(state, rows_at, n, low, high):  # type: ignore[no-untyped-def]
+    """A score between two that k of n rows exceed already, or -1. rows_at 0: of all rows."""
     s = i64(state)
     scores_at, k = s[ACCUMULATOR], s[K]
-    if listing:
-        scores_at, n = s[TRIAL], _eligible_scores(state, s[TOUCHED], n)
-    elif s[ALLOWED] != 0 or i64(s[PART])[DELETED] != 0:
-        scores_at, n = s[TRIAL], _eligible_scores(state, ZERO, s[SIZE])
-    else:
-        n = s[SIZE]
+    if rows_at != 0 or s[ALLOWED] != 0 or i64(s[PART])[DELETED] != 0:
+        scores_at, n = s[TRIAL], _eligible_scores(state, rows_at, n)
     if n < k or _count_above(scores_at, n, low) < k:
         return np.float32(-1)
     for _ in range(HALVINGS):
@@ -219,7 +216,10 @@ def _add_up(state, bound, slack, total):  # type: ignore[no-untyped-def]
         if tries < TRIES and useful and rest[j] < rest[0] - rest[j]:
             tries += 1
             low, high = max(rest[j] * slack, bound), rest[0] - rest[j]
-            bound = max(bound, _bound_so_far(state, n, listing, low, high))
+            if listing:
+                bound = max(bound, _bound_so_far(state, s[TOUCHED], n, low, high))
+            else:
+                bound = max(bound, _bound_so_far(state, ZERO, s[SIZE], low, high))
             if rest[j] * slack <= bound:
                 break
         if count > 0:
@@ -248,6 +248,16 @@ def _complete(state, bound, j, n, look):  # type: ignore[no-untyped-def]
         if j < s[QUERY_TERMS]:
             n = _keep(state, s[CANDIDATES], n, _floor(bound, rest[j], s[QUERY_TERMS]))
     return n
+
+
+@njit(cache=True, nogil=True)
+def _raise_bar(state, rows_at, n, bound, bar):  # type: ignore[no-untyped-def]
+    """Where many passages are wanted: a bar that k of n rows pass and few others."""
+    s = i64(state)
+    if s[K] < MANY or n < 2 * s[K]:
+        return bar
+    bound = _bound_so_far(state, rows_at, n, bound, f32(s[REST])[0])
+    return max(bar, key_of(bits_of(bound), 0)) if bound > 0 else bar
 
 
 @njit(cache=True, nogil=True)
@@ -286,10 +296,13 @@ def search_range(state):  # type: ignore[no-untyped-def]
         else:
             m = _keep_scored(state, floor)
         m = _complete(state, bound, j, m, look)
+        bar = _raise_bar(state, s[CANDIDATES], m, bound, bar)
         found, bar = _offer_listed(state, s[CANDIDATES], m, s[KEYS], found, bar)
     elif listing:
+        bar = _raise_bar(state, rows_at, n, bound, bar)
         found, bar = _offer_listed(state, rows_at, n, s[KEYS], found, bar)
     else:
+        bar = _raise_bar(state, ZERO, s[SIZE], bound, bar)
         found, bar = _offer_all(state, s[KEYS], found, bar)
     _clear(state, rows_at, n, listing)
     if 4 * found > 5 * s[K]:
