@@ -208,17 +208,18 @@ def _examine(products, ranges, rows, live, first, last, margin32, terms, top, qu
     step32, limit32 = terms.steps[query], top.coarse_limits[query]
     step, base = np.float64(terms.steps[query]), terms.bases[query]
     reach, norm = np.float64(terms.reaches[query]), np.float64(terms.norms[query])
-    for i in range(first, last):
-        coarse = np.float32(products[i, query]) * ranges[i, 0]
-        if coarse * step32 + margin32 - limit32 < 0 or not live[i]:
+    column, bounds = products[first:last, query], ranges[first:last]
+    for i in range(column.shape[0]):  # counted from 0: no test for negative indices
+        coarse = np.float32(column[i]) * bounds[i, 0]
+        if coarse * step32 + margin32 < limit32 or not live[first + i]:
             continue
-        value = base + np.float64(products[i, query]) * np.float64(ranges[i, 0]) * step
-        margin = np.float64(ranges[i, 1]) * reach + np.float64(ranges[i, 2]) * norm
+        value = base + np.float64(column[i]) * np.float64(bounds[i, 0]) * step
+        margin = np.float64(bounds[i, 1]) * reach + np.float64(bounds[i, 2]) * norm
         margin += terms.slacks[query]
         if value + margin < top.limits[query]:
             continue
         place = top.counts[query]
-        top.rows[query, place] = rows[i]
+        top.rows[query, place] = rows[first + i]
         top.uppers[query, place] = value + margin
         top.lowers[query, place] = value - margin
         top.counts[query] = place + 1
