@@ -12,34 +12,51 @@ from .postings import (
     COMMON,
     DELETED,
     DENSE_COUNTS,
+    DENSE_HIGH,
+    DENSE_LOW,
     DIRECTORY,
+    DOCS,
     ENDS,
     LIVE_COUNTS,
     RANGE,
     ROWS,
     SPARSE,
-    decode,
+    SPARSE_POSTINGS,
+    SYMBOL_BITS,
     place_of,
+    symbol_at,
 )
 from .scoring import CODES_AT, DOCS_AT, END, FORM, PLACE, TERM_BYTES
 from .vocabulary import find_term, hash_bytes
 
 
 @njit(cache=True, nogil=True)
-def _live_count(part_at, term, count):  # type: ignore[no-untyped-def]
-    """How many passages hold a term and are not deleted, remembered for the next time."""
-    part = i64(part_at)
-    known, deleted = i64(part[LIVE_COUNTS] + 8 * term), u8(part[DELETED])
-    if known[0] < 0:
-        rows, symbols = np.empty(count, np.uint32), np.empty(count, np.uint16)
-        live = ZERO
-        for i in range(decode(part_at, term, rows, symbols, ZERO)):
-            live += deleted[rows[i]] == 0
-        known[0] = live
-    return known[0]
+def _count_live(part_at, kind, a, b):  # type: ignore[no-untyped-def]
+    """How many passages that hold a term are not deleted. kind, a, b: of `place_of`."""
+    part, live = i64(part_at), ZERO
+    deleted = u8(part[DELETED])
+    if kind == SPARSE:
+        postings = u32(part[SPARSE_POSTINGS])
+        for i in range(a, b):
+            live += deleted[postings[i] >> SYMBOL_BITS] == 0
+    elif kind == COMMON:
+        ranges = (part[ROWS] + RANGE - 1) // RANGE
+        sizes = u16(part[DIRECTORY] + 4 * a * ranges)
+        docs = u16(part[DOCS] + 2 * i64(part[BASES])[2 * a])
+        start = ZERO
+        for r in range(ranges):
+            end = start + sizes[2 * r] + sizes[2 * r + 1]
+            for i in range(start, end):
+                live += deleted[r * RANGE + docs[i]] == 0
+            start = end
+    else:
+        for row in range(part[ROWS]):
+            held = symbol_at(part[DENSE_LOW], part[DENSE_HIGH], a * part[ROWS] + row) > 0
+            live += held and deleted[row] == 0
+    return live
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def _locate(part_at, text, start, end, code, term_at):  # type: ignore[no-untyped-def]
     """Fill in where the postings of a term are; gives how many live passages hold it."""
     part, term = i64(part_at), i64(term_at)
@@ -64,11 +81,14 @@ def _locate(part_at, text, start, end, code, term_at):  # type: ignore[no-untype
     if count > 0:
         term[FORM] = kind
         if part[DELETED] != 0:
-            count = _live_count(part_at, number, count)
+            known = i64(part[LIVE_COUNTS] + 8 * number)
+            if known[0] < 0:
+                known[0] = _count_live(part_at, kind, a, b)
+            count = known[0]
     return count
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def locate_all(parts, text, ends, passages, places, worth):  # type: ignore[no-untyped-def]
     """Where the terms of a batch are in each part, and what each weighs.
 

@@ -273,7 +273,7 @@ def _clear(state, rows_at, count, listing):  # type: ignore[no-untyped-def]
             acc[row] = 0
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def search_range(state):  # type: ignore[no-untyped-def]
     """Offer the passages of one range."""
     s = i64(state)

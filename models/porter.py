@@ -111,7 +111,7 @@ def _replace(word, vowels, length, rules, rule):  # type: ignore[no-untyped-def]
     return stem + size
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def _step_1(word, vowels, length):  # type: ignore[no-untyped-def]
     """Plurals, -ed and -ing; a final y becomes i."""
     rule = _match(word, length, STEP_1A)
@@ -130,7 +130,7 @@ def _step_1(word, vowels, length):  # type: ignore[no-untyped-def]
     return length
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def _tidy(word, vowels, length):  # type: ignore[no-untyped-def]
     """What remains after -ed or -ing gets its e back, or loses a doubled letter."""
     rule = _match(word, length, STEP_1B_AFTER)
@@ -146,7 +146,7 @@ def _tidy(word, vowels, length):  # type: ignore[no-untyped-def]
     return length
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def _step_4(word, vowels, length):  # type: ignore[no-untyped-def]
     """Take off -ant, -ence and the like where more than one measure is left."""
     rule = _match(word, length, STEP_4)
@@ -157,7 +157,7 @@ def _step_4(word, vowels, length):  # type: ignore[no-untyped-def]
     return length
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def _step_5(word, vowels, length):  # type: ignore[no-untyped-def]
     """Remove a final e, and one of a final ll."""
     measure = _measure(vowels, length)
@@ -168,7 +168,7 @@ def _step_5(word, vowels, length):  # type: ignore[no-untyped-def]
     return length
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def _stem(word, vowels, length):  # type: ignore[no-untyped-def]
     """Stem the first `length` units of `word` in place; gives the new length."""
     _mark(word, vowels, 0, length)
