@@ -7,7 +7,7 @@ prefix). A look-up touches one bucket and the bytes of the terms in it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numba import njit
@@ -148,8 +148,16 @@ def _intern(blob, ends, slots, own, own_ends, codes, numbers, first, count):  # 
     return len(ends), count
 
 
-def packed(terms: Sequence[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Terms one after the other, and where each ends."""
+class Packed(Protocol):
+    """A vocabulary that is kept as its bytes and where each term ends."""
+
+    def packed(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]: ...
+
+
+def packed(terms: Sequence[bytes] | Packed) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Terms one after the other, and where each ends; a `Packed` vocabulary has them ready."""
+    if hasattr(terms, "packed"):
+        return terms.packed()
     ends = np.cumsum(np.fromiter(map(len, terms), np.int64, len(terms)))
     return np.frombuffer(b"".join(terms), np.uint8), ends
 

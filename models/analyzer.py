@@ -12,6 +12,7 @@ import secrets
 import threading
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import islice
 from typing import TypeVar
 
 import numpy as np
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from ..records import JSON, Fingerprint, WeightedTerms
 from .porter import stem_words
-from .words import Words, count_terms
+from .words import Terms, Words, count_terms, take_terms
 
 STOP_WORDS = frozenset(
     "a an and are as at be but by for if in into is it no not of on or such that the their then"
@@ -31,7 +32,7 @@ POSSESSIVES = ("'s", "\u2019s", "\uff07s")
 ROOM = 1 << 19
 """Distinct words whose terms are remembered between batches (some 100 MB)."""
 
-AnyInteger = TypeVar("AnyInteger", np.int32, np.int64)
+AnyInteger = TypeVar("AnyInteger", np.uint8, np.int32, np.int64)
 
 _RULES = "uax29-lucene9/255; possessive; lower; stop-33; porter-bli-logi; version 1"
 
@@ -50,9 +51,9 @@ class Analyzer:
     def _forget(self) -> None:
         self._words = Words(np.uint64(secrets.randbits(64)))
         self._numbers: dict[bytes, int] = {}  # term -> number
-        self._vocabulary: list[bytes] = []  # number -> term
+        self._blob, self._ends = np.zeros(1 << 13, np.uint8), np.zeros(1024, np.int64)  # of terms
         self._terms = np.empty(0, np.int32)  # word -> number of its term, -1 = stop word
-        self._known = 0
+        self._known = self._place = 0  # words that have a term, and the bytes of their records
         self._stamps = np.zeros(1024, np.int64)  # term -> last text that had it
         self._places = np.zeros(1024, np.int32)  # term -> its entry in that text
         self._locals = np.zeros(1024, np.int32)  # term -> its number in the batch
@@ -85,7 +86,7 @@ class Analyzer:
             words, starts, self._terms, *scratch, self._stamp
         )
         self._stamp += len(texts)
-        vocabulary = [self._vocabulary[number] for number in batch.tolist()]
+        vocabulary = Terms(*take_terms(self._blob, self._ends, batch))
         return WeightedTerms(offsets, ids, weights, vocabulary, lengths)
 
     def _learn(self) -> None:
@@ -93,21 +94,31 @@ class Analyzer:
         known, self._known = self._known, self._words.count
         if self._known == known:
             return
-        words = _lowered(b"\n".join(self._words.since(known))).split("\n")
+        words = _lowered(b"\n".join(self._words.since(self._place, known))).split("\n")
+        self._place = int(self._words.size[1])
         kept = [word for word in words if word not in STOP_WORDS]
         stems = iter(_stemmed(kept))
-        numbers = [-1 if word in STOP_WORDS else self._number(next(stems)) for word in words]
+        first = len(self._numbers)
+        number = self._numbers.setdefault
+        numbers = [
+            -1 if word in STOP_WORDS else number(next(stems), len(self._numbers)) for word in words
+        ]
         self._terms = _grown(self._terms, self._known)
         self._terms[known : self._known] = numbers
-        self._stamps = _grown(self._stamps, len(self._vocabulary))
-        self._places = _grown(self._places, len(self._vocabulary))
-        self._locals = _grown(self._locals, len(self._vocabulary))
+        self._keep(list(islice(reversed(self._numbers), len(self._numbers) - first))[::-1])
 
-    def _number(self, term: bytes) -> int:
-        number = self._numbers.setdefault(term, len(self._vocabulary))
-        if number == len(self._vocabulary):
-            self._vocabulary.append(term)
-        return number
+    def _keep(self, terms: list[bytes]) -> None:
+        """Put new terms behind the others, and make room for what is counted of them."""
+        count = len(self._numbers)
+        self._ends, self._stamps = _grown(self._ends, count), _grown(self._stamps, count)
+        self._places, self._locals = _grown(self._places, count), _grown(self._locals, count)
+        ends = np.cumsum(np.fromiter(map(len, terms), np.int64, len(terms)))
+        first = count - len(terms)
+        start = self._ends[first - 1] if first else 0
+        self._ends[first:count] = ends + start
+        blob = np.frombuffer(b"".join(terms), np.uint8)
+        self._blob = _grown(self._blob, start + len(blob))
+        self._blob[start : start + len(blob)] = blob
 
 
 def _lowered(words: bytes) -> str:

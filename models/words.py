@@ -1,13 +1,15 @@
 """Numbering the distinct words of texts, and counting terms: the kernels of the analyzer.
 
-A table of words is four things: `slots` (a power of two, uint64, open addressing; a slot holds the
-upper half of a word's hash above its number plus one, 0 is free), `blob` (uint8, the words' bytes
-one after the other, ASCII in lower case), `ends` (int64, where each word ends in the blob) and how
-many words there are.
+A table of words is two arrays: `slots` (a power of two, uint64, open addressing; a slot holds the
+upper half of a word's hash above the place of its record plus one, 0 is free) and `records` (uint8,
+one after the other: a word's length in two bytes, its number in four, its bytes, ASCII in lower
+case), so that a word is found at the price of two cache misses.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import overload
 
 import numpy as np
 from numba import njit
@@ -21,39 +23,48 @@ LOWER = np.uint64(0x00000000FFFFFFFF)
 ONE, HALF = np.uint64(1), np.uint64(32)
 
 
-@njit("void(uint64[::1], uint8[::1], int64[::1], int64, uint64)", cache=True, nogil=True)
-def fill_slots(slots, blob, ends, count, seed):  # type: ignore[no-untyped-def]
+HEAD = 6  # bytes of a record before the word
+
+
+@njit(cache=True, nogil=True)
+def _length_at(records, at):  # type: ignore[no-untyped-def]
+    return np.int64(records[at]) | np.int64(records[at + 1]) << 8
+
+
+@njit("void(uint64[::1], uint8[::1], int64, uint64)", cache=True, nogil=True)
+def fill_slots(slots, records, end, seed):  # type: ignore[no-untyped-def]
     """Enter the words into empty slots."""
     mask = np.uint64(len(slots) - 1)
-    i = 0
-    for word in range(count):
-        code = seed
-        while i < ends[word]:
-            code = mix(code, blob[i])
-            i += 1
+    at = 0
+    while at < end:
+        code, length = seed, _length_at(records, at)
+        for i in range(at + HEAD, at + HEAD + length):
+            code = mix(code, records[i])
         slot = (code ^ (code >> HALF)) & mask
         while slots[slot] != 0:
             slot = (slot + ONE) & mask
-        slots[slot] = code & UPPER | np.uint64(word + 1)
+        slots[slot] = code & UPPER | np.uint64(at + 1)
+        at += HEAD + length
 
 
 @njit(
-    "UniTuple(int64, 4)(Array(uint8, 1, 'C', readonly=True), int64[::1],"
-    "Array(uint8, 1, 'C', readonly=True), uint64, uint64[::1], uint8[::1], int64[::1],"
-    "int32[::1], int64[::1], int64, int64, int64, int64)",
+    "UniTuple(int64, 3)(Array(uint8, 1, 'C', readonly=True), int64[::1],"
+    "Array(uint8, 1, 'C', readonly=True), uint64, uint64[::1], uint8[::1], int32[::1],"
+    "int64[::1], int64, int64, int64[::1], int64)",
     cache=True,
     nogil=True,
 )
 def number_words(  # type: ignore[no-untyped-def]
-    text, bounds, classes, seed, slots, blob, ends, words, starts, document, i, count, n
+    text, bounds, classes, seed, slots, records, words, starts, document, i, size, n
 ):
     """Cut texts into words and number them, new words last, until the table is full.
 
     text: (bytes,) UTF-8 of all texts; text i is ``text[bounds[i]:bounds[i + 1]]``.
     seed: where every hash starts, so that nobody can know which words collide.
     words, starts: filled with the number of each token's word and where each text's tokens start.
-    document, i, count, n: where to begin: a text, a byte in it, words and tokens so far; the same
-    four are returned, and when the text is not past the last, the table needs more room.
+    document, i, n: where to begin: a text, a byte in it, tokens so far; the same three are
+    returned, and when the text is not past the last, the table needs more room.
+    size: (2,) how many words there are, and the bytes of their records; brought up to date.
     """
     mask = np.uint64(len(slots) - 1)
     while document < len(bounds) - 1:
@@ -76,32 +87,43 @@ def number_words(  # type: ignore[no-untyped-def]
             word = np.int64(-1)
             while slots[slot] != 0:
                 if slots[slot] & UPPER == code & UPPER:
-                    other = np.int64(slots[slot] & LOWER) - 1
-                    at = ends[other - 1] if other > 0 else 0
-                    if ends[other] - at == i - start:
+                    at = np.int64(slots[slot] & LOWER) - 1
+                    if _length_at(records, at) == i - start:
                         j = start
-                        while j < i and blob[at + j - start] == ASCII_LOWER[text[j]]:
+                        while j < i and records[at + HEAD + j - start] == ASCII_LOWER[text[j]]:
                             j += 1
                         if j == i:
-                            word = other
+                            word = np.int64(records[at + 2]) | np.int64(records[at + 3]) << 8
+                            word |= np.int64(records[at + 4]) << 16
+                            word |= np.int64(records[at + 5]) << 24
                             break
                 slot = (slot + ONE) & mask
             if word < 0:
-                word = count
-                at = ends[word - 1] if word > 0 else 0
-                full = at + i - start > len(blob) or count == len(ends)
-                if full or 2 * count >= len(slots):
-                    return document, start, count, n
+                word, at = size[0], size[1]
+                if at + HEAD + i - start > len(records) or 2 * word >= len(slots):
+                    return document, start, n
+                records[at], records[at + 1] = (i - start) & 255, (i - start) >> 8
+                for j in range(4):
+                    records[at + 2 + j] = (word >> (8 * j)) & 255
                 for j in range(start, i):
-                    blob[at + j - start] = ASCII_LOWER[text[j]]
-                ends[word] = at + i - start
-                slots[slot] = code & UPPER | np.uint64(word + 1)
-                count += 1
+                    records[at + HEAD + j - start] = ASCII_LOWER[text[j]]
+                slots[slot] = code & UPPER | np.uint64(at + 1)
+                size[0], size[1] = word + 1, at + HEAD + i - start
             words[n] = word
             n += 1
         document += 1
         starts[document] = n
-    return document, i, count, n
+    return document, i, n
+
+
+@njit("void(uint8[::1], int64, int64, int64[::1])", cache=True, nogil=True)
+def _list_records(records, at, end, starts):  # type: ignore[no-untyped-def]
+    """Fill in where the words of the records from `at` on start."""
+    n = 0
+    while at < end:
+        starts[n] = at + HEAD
+        at += HEAD + _length_at(records, at)
+        n += 1
 
 
 @dataclass(slots=True, eq=False)
@@ -109,10 +131,13 @@ class Words:
     """The distinct words seen so far, numbered in the order in which they came."""
 
     seed: np.uint64
-    count: int = 0
     slots: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(1 << 12, np.uint64))
-    blob: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(1 << 14, np.uint8))
-    ends: NDArray[np.int64] = field(default_factory=lambda: np.zeros(1 << 11, np.int64))
+    records: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(1 << 15, np.uint8))
+    size: NDArray[np.int64] = field(default_factory=lambda: np.zeros(2, np.int64))
+
+    @property
+    def count(self) -> int:
+        return int(self.size[0])
 
     def number(self, texts: list[bytes]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """The number of each token's word, and (texts + 1,) where each text's tokens start."""
@@ -122,30 +147,76 @@ class Words:
         # A token needs at least a byte and a half: "a" beside a copyright sign.
         words = np.empty(2 * len(text) // 3 + 2, np.int32)
         starts = np.zeros(len(bounds), np.int64)
-        state = 0, 0, self.count, 0
+        document, i, n = 0, 0, 0
         while True:
-            table = self.slots, self.blob, self.ends
-            state = number_words(
-                text, bounds, character_classes(), self.seed, *table, words, starts, *state
+            table = self.seed, self.slots, self.records
+            document, i, n = number_words(
+                text, bounds, character_classes(), *table, words, starts, document, i, self.size, n
             )
-            self.count = state[2]
-            if state[0] == len(texts):
-                return words[: state[3]], starts
+            if document == len(texts):
+                return words[:n], starts
             self._grow()
 
     def _grow(self) -> None:
         """Twice the room."""
         self.slots = np.zeros(2 * len(self.slots), np.uint64)
-        self.blob = np.concatenate([self.blob, np.zeros_like(self.blob)])
-        self.ends = np.concatenate([self.ends, np.zeros_like(self.ends)])
-        fill_slots(self.slots, self.blob, self.ends, self.count, self.seed)
+        self.records = np.concatenate([self.records, np.zeros_like(self.records)])
+        fill_slots(self.slots, self.records, self.size[1], self.seed)
 
-    def since(self, known: int) -> list[bytes]:
-        """The words numbered `known` and above, ASCII in lower case."""
-        first = int(self.ends[known - 1]) if known else 0
-        cuts = [0, *(self.ends[known : self.count] - first).tolist()]
-        raw = self.blob[first : first + cuts[-1]].tobytes()
-        return [raw[i:j] for i, j in pairwise(cuts)]
+    def since(self, place: int, known: int) -> list[bytes]:
+        """The words numbered `known` and above, whose records start at `place`."""
+        starts = np.empty(self.count - known, np.int64)
+        _list_records(self.records, place, self.size[1], starts)
+        raw = self.records[place : self.size[1]].tobytes()
+        begins = (starts - place).tolist()
+        ends = [begin - HEAD for begin in begins[1:]] + [len(raw)]
+        return [raw[i:j] for i, j in zip(begins, ends, strict=True)]
+
+
+class Terms(Sequence[bytes]):
+    """Terms as their bytes one after the other and where each ends: a vocabulary in two arrays."""
+
+    def __init__(self, blob: NDArray[np.uint8], ends: NDArray[np.int64]) -> None:
+        self._blob, self._ends = blob, ends
+
+    def packed(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """The bytes of all terms, and where each ends."""
+        return self._blob, self._ends
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, number: int) -> bytes: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[bytes]: ...
+    def __getitem__(self, number: int | slice) -> bytes | list[bytes]:
+        if isinstance(number, slice):
+            return list(self)[number]
+        number = range(len(self))[number]
+        start = self._ends[number - 1] if number else 0
+        return self._blob[start : self._ends[number]].tobytes()
+
+    def __iter__(self) -> Iterator[bytes]:
+        raw = self._blob.tobytes()
+        return iter([raw[i:j] for i, j in pairwise([0, *self._ends.tolist()])])
+
+
+@njit("Tuple((uint8[::1], int64[::1]))(uint8[::1], int64[::1], int32[::1])", cache=True, nogil=True)
+def take_terms(blob, ends, chosen):  # type: ignore[no-untyped-def]
+    """The bytes and ends of the chosen terms."""
+    taken_ends, n = np.empty(len(chosen), np.int64), 0
+    for i in range(len(chosen)):
+        term = chosen[i]
+        n += ends[term] - (ends[term - 1] if term > 0 else 0)
+        taken_ends[i] = n
+    taken, n = np.empty(n, np.uint8), 0
+    for i in range(len(chosen)):
+        term = chosen[i]
+        for j in range(ends[term - 1] if term > 0 else 0, ends[term]):
+            taken[n] = blob[j]
+            n += 1
+    return taken, taken_ends
 
 
 @njit(

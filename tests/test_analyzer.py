@@ -139,7 +139,7 @@ ODD += "\u0e01\u0e34\u2122\u00a9\U0001f1e9"
 def test_tokens_are_those_of_the_grammar(text: str) -> None:
     words, starts = module.Words(np.uint64(0)), [text.encode()]
     numbers, _ = words.number(starts)
-    found = [words.since(0)[number].decode() for number in numbers]
+    found = [words.since(0, 0)[number].decode() for number in numbers]
     ascii_lower = str.maketrans({c: c.lower() for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"})
     assert found == [token.translate(ascii_lower) for token in slow_tokens(text)]
 
