@@ -79,10 +79,10 @@ def _offer(s, row, bits, keys, n, bar):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _offer_listed(state, rows_at, count, keys_at, n, bar):  # type: ignore[no-untyped-def]
+def _offer_listed(state, rows_at, count, n, bar):  # type: ignore[no-untyped-def]
     """Offer the first `count` rows."""
-    s, keys, rows = i64(state), i64(keys_at), u16(rows_at)
-    scores = i32(s[ACCUMULATOR])
+    s, rows = i64(state), u16(rows_at)
+    keys, scores = i64(s[KEYS]), i32(s[ACCUMULATOR])
     for i in range(count):
         row = np.int64(rows[i])
         bits = np.int64(scores[row])
@@ -92,9 +92,10 @@ def _offer_listed(state, rows_at, count, keys_at, n, bar):  # type: ignore[no-un
 
 
 @njit(cache=True, nogil=True)
-def _offer_all(state, keys_at, n, bar):  # type: ignore[no-untyped-def]
+def _offer_all(state, n, bar):  # type: ignore[no-untyped-def]
     """Offer all passages of a range that score, block by block."""
-    s, keys = i64(state), i64(keys_at)
+    s = i64(state)
+    keys = i64(s[KEYS])
     for start in range(0, s[SIZE], BLOCK):
         scores = i32(s[ACCUMULATOR] + 4 * start)
         most = np.int32(0)
@@ -216,10 +217,8 @@ def _add_up(state, bound, slack, total):  # type: ignore[no-untyped-def]
         if tries < TRIES and useful and rest[j] < rest[0] - rest[j]:
             tries += 1
             low, high = max(rest[j] * slack, bound), rest[0] - rest[j]
-            if listing:
-                bound = max(bound, _bound_so_far(state, s[TOUCHED], n, low, high))
-            else:
-                bound = max(bound, _bound_so_far(state, ZERO, s[SIZE], low, high))
+            rows_at, rows = (s[TOUCHED], n) if listing else (ZERO, s[SIZE])
+            bound = max(bound, _bound_so_far(state, rows_at, rows, low, high))
             if rest[j] * slack <= bound:
                 break
         if count > 0:
@@ -251,13 +250,13 @@ def _complete(state, bound, j, n, look):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _raise_bar(state, rows_at, n, bound, bar):  # type: ignore[no-untyped-def]
+def _raise_bar(state, rows_at, n, bound):  # type: ignore[no-untyped-def]
     """Where many passages are wanted: a bar that k of n rows pass and few others."""
     s = i64(state)
     if s[K] < MANY or n < 2 * s[K]:
-        return bar
+        return s[BAR]
     bound = _bound_so_far(state, rows_at, n, bound, f32(s[REST])[0])
-    return max(bar, key_of(bits_of(bound), 0)) if bound > 0 else bar
+    return max(s[BAR], key_of(bits_of(bound), 0)) if bound > 0 else s[BAR]
 
 
 @njit(cache=True, nogil=True)
@@ -286,24 +285,17 @@ def search_range(state):  # type: ignore[no-untyped-def]
     if not look:
         rows_at = s[TOUCHED]
         j, n, listing, bound = _add_up(state, bound, slack, total)
-    found, bar = s[FOUND], s[BAR]
+    offered_at, m = (rows_at, n) if listing else (ZERO, s[SIZE])
     if look or j < s[QUERY_TERMS]:
-        floor = _floor(bound, rest[j], s[QUERY_TERMS])
-        if look:
-            m = _keep(state, rows_at, n, np.float32(-1))
-        elif listing:
-            m = _keep(state, rows_at, n, floor)
-        else:
-            m = _keep_scored(state, floor)
+        floor = np.float32(-1) if look else _floor(bound, rest[j], s[QUERY_TERMS])
+        offered_at = s[CANDIDATES]
+        m = _keep(state, rows_at, n, floor) if listing else _keep_scored(state, floor)
         m = _complete(state, bound, j, m, look)
-        bar = _raise_bar(state, s[CANDIDATES], m, bound, bar)
-        found, bar = _offer_listed(state, s[CANDIDATES], m, s[KEYS], found, bar)
-    elif listing:
-        bar = _raise_bar(state, rows_at, n, bound, bar)
-        found, bar = _offer_listed(state, rows_at, n, s[KEYS], found, bar)
+    found, bar = s[FOUND], _raise_bar(state, offered_at, m, bound)
+    if offered_at != 0:
+        found, bar = _offer_listed(state, offered_at, m, found, bar)
     else:
-        bar = _raise_bar(state, ZERO, s[SIZE], bound, bar)
-        found, bar = _offer_all(state, s[KEYS], found, bar)
+        found, bar = _offer_all(state, found, bar)
     _clear(state, rows_at, n, listing)
     if 4 * found > 5 * s[K]:
         bar, found = select(i64(s[KEYS]), found, s[K]), s[K]
