@@ -173,9 +173,10 @@ def without_torch(store: Store, like: System) -> System:
     return System("ragstone exact, NumPy", search, 0, 0, like.stored, like.anonymous)
 
 
-def faiss_graph(vectors: np.ndarray, effort: int) -> System:
+def faiss_graph(vectors: np.ndarray, effort: int, build_effort: int) -> System:
     before = anonymous_memory()
     index = faiss.IndexHNSWFlat(vectors.shape[1], 32, faiss.METRIC_INNER_PRODUCT)
+    index.hnsw.efConstruction = build_effort
     seconds, _ = timed(lambda: index.add(vectors))
     index.hnsw.efSearch = effort
     size = (anonymous_memory() - before) / len(vectors)
@@ -234,9 +235,10 @@ def compare(options: argparse.Namespace, rows: int) -> list[dict[str, Any]]:
             systems.append(without_torch(store, exact))
         if "ragstone" in options.graphs:
             settings = {"search": "hnsw", "effort": options.effort, "dtype": options.dtype}
+            settings["build_effort"] = options.build_effort
             systems.append(ours(vectors, Path(folder) / "graph", **settings)[0])
         if "faiss" in options.graphs:
-            systems.append(faiss_graph(vectors, options.effort))
+            systems.append(faiss_graph(vectors, options.effort, options.build_effort))
         if "usearch" in options.graphs:
             systems.append(usearch_graph(vectors, options.effort))
         measure(systems, vectors, queries, options.k, options.rounds)
@@ -262,6 +264,7 @@ def main() -> None:
     known = ["ragstone", "faiss", "usearch"]
     parser.add_argument("--graphs", nargs="*", choices=known, default=[], help="minutes to build")
     parser.add_argument("--effort", type=int, default=48, help="efSearch of all graphs")
+    parser.add_argument("--build-effort", type=int, default=100, help="efConstruction, not usearch")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="where the index is written")
     parser.add_argument("--json", action="store_true")
