@@ -5,7 +5,8 @@
 
 Generated text is Zipf over 200,000 made-up words, 60 a passage; queries are 8 words drawn alike
 ("full"), or without the 100 commonest ("nostop"). Every system builds, opens and searches in
-processes of its own, one thread, and the rounds take turns; figures are medians. Query time has the
+processes of its own, one thread, and the rounds take turns; figures are medians. What ragstone
+finds is compared with brute force (lexical_exact.py), on stderr. Query time has the
 analysis of the query in it. Peers as their makers advise: bm25s with its numba backend and memory
 maps, its words split at blanks; tantivy with English stemming, one writer thread, the passage
 number as its only fast field, and queries put together without its parser where they are plain
@@ -33,6 +34,7 @@ import numpy as np
 WORDS, VOCABULARY, STOP, QUERY_WORDS, BATCH = 60, 200_000, 100, 8, 4096
 DEPTHS = (10, 100, 1000)
 SYSTEMS = ("ragstone", "bm25s", "tantivy")
+CHECKED = 50  # queries of each kind that are compared with brute force
 SEGMENT = 256 << 20  # bytes that ragstone holds before it writes a segment
 
 Batches = Iterator[list[str]]
@@ -277,7 +279,17 @@ def search(options: argparse.Namespace, system: str, folder: Path) -> dict[str, 
     return figures
 
 
-JOBS = {"build": build, "search": search}
+def check(options: argparse.Namespace, system: str, folder: Path) -> dict[str, float]:
+    """The share of some queries whose best passages equal brute force."""
+    from lexical_exact import share_exact
+
+    kinds = ("real",) if options.beir else ("full", "nostop")
+    queries = [query for kind in kinds for query in queries_of(options, kind)[:CHECKED]]
+    ask = OPEN[system](folder)
+    return {f"exact k={k}": share_exact(passages_of(options), queries, ask, k) for k in (10, 1000)}
+
+
+JOBS = {"build": build, "search": search, "check": check}
 
 
 def in_process(arguments: list[str], job: str, system: str, folder: Path) -> dict[str, float]:
@@ -300,6 +312,9 @@ def compared(options: argparse.Namespace, size: int) -> dict[str, dict[str, floa
             folder = Path(root) / system
             folder.mkdir()
             found[system] = in_process(arguments, "build", system, folder)
+        if "ragstone" in options.systems:
+            exact = in_process(arguments, "check", "ragstone", Path(root) / "ragstone")
+            print(f"ragstone against brute force: {exact}", file=sys.stderr)
         rounds: dict[str, list[dict[str, float]]] = {system: [] for system in options.systems}
         for _ in range(options.rounds):
             for system in options.systems:
