@@ -38,9 +38,9 @@ class Vector:
     links, build_effort, effort: M, efConstruction and efSearch of the graph; a search for k uses
     at least 2 k as its effort.  threads: for building it.
 
-    The defaults, by benchmarks/dense.py at 384 dimensions on one core: a graph answers single
-    queries sooner from some ten thousand rows on and batches from some two hundred thousand, but
-    takes 0.4 ms a row to build, 260 bytes a row, and finds about 98 % of the ten nearest. Up to
+    The defaults, judged at 384 dimensions on one core: a graph answers single
+    queries sooner from about ten thousand rows on and batches from a few hundred thousand, but
+    takes 0.4 ms a row to build, 260 bytes a row, and misses some, more or fewer by the data. Up to
     500,000 rows an exact query takes 20 ms or less, little beside encoding it. A build effort of
     40, which is faiss's own, left recall below 0.95 at any effort on half a million vectors.
     """
