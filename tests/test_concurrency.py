@@ -86,8 +86,8 @@ def test_rivals_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:
 @pytest.mark.parametrize("locks", ["locks", "no locks", "lying locks"])
 @pytest.mark.parametrize("name", CASES)
 def test_four_rivals_lose_nothing_in_many_rounds(name: str, locks: str, tmp_path: Path) -> None:
-    refused = rival(tmp_path / "c", name, 4, 50, locks)
-    print(f"200 commits of 4 writers, {refused:,} refusals, 0 lost")
+    refused = rival(tmp_path / "c", name, 4, 25, locks)
+    print(f"100 commits of 4 writers, {refused:,} refusals, 0 lost")
 
 
 class NoLocksInMemory(MemoryDisk):
