@@ -50,22 +50,26 @@ def sort_keys(keys, n, spare):  # type: ignore[no-untyped-def]
                 j -= 1
             keys[j] = key
         return
-    counts = np.zeros((8, 256), np.int32)
+    varies = np.int64(0)
     for i in range(n):
-        for byte in range(8):
-            counts[byte, (keys[i] >> (8 * byte)) & 255] += 1
+        varies |= keys[i] ^ keys[0]
+    places = np.empty(256, np.int64)
     source, target = keys, spare
-    for byte in range(8):
-        if counts[byte, (keys[0] >> (8 * byte)) & 255] == n:
-            continue  # all the same
+    for shift in range(0, 64, 8):
+        if (varies >> shift) & 255 == 0:
+            continue
+        for value in range(256):
+            places[value] = 0
+        for i in range(n):
+            places[(source[i] >> shift) & 255] += 1
         place = n
         for value in range(256):
-            place -= counts[byte, value]
-            counts[byte, value] = place
+            place -= places[value]
+            places[value] = place
         for i in range(n):
-            value = (source[i] >> (8 * byte)) & 255
-            target[counts[byte, value]] = source[i]
-            counts[byte, value] += 1
+            value = (source[i] >> shift) & 255
+            target[places[value]] = source[i]
+            places[value] += 1
         source, target = target, source
     for i in range(n):
         keys[i] = source[i]

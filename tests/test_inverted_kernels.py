@@ -11,7 +11,8 @@ from ragstone.indexes.postings import COMMON, DENSE, RANGE, SPARSE, classify, en
 from ragstone.indexes.topk import LOWER, key_of, select, sort_keys
 from ragstone.indexes.vocabulary import Vocabulary, buckets, find_term, hash_bytes, packed, ranked
 
-KEYS = st.lists(st.integers(0, (1 << 62)) | st.integers(0, 40), min_size=1, max_size=200)
+DISTINCT = {"min_size": 1, "max_size": 200, "unique": True}
+KEYS = st.lists(st.integers(0, 1 << 62) | st.integers(0, 400), **DISTINCT)
 
 
 @settings(max_examples=80, deadline=None)
