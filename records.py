@@ -118,6 +118,22 @@ class WeightedTerms:
         return len(self.offsets) - 1
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenVectors:
+    """A batch of texts with several vectors each, one after the other.
+
+    Text `i` has the rows ``vectors[offsets[i]:offsets[i + 1]]``; it may have none.
+
+    offsets: (texts + 1,) int64.  vectors: (tokens, d) float32.
+    """
+
+    offsets: NDArray[np.int64]
+    vectors: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
     """Which encoder made the keys of an index.

@@ -10,6 +10,7 @@ A family differs from the others only in its keys. The collection knows nothing 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
@@ -103,21 +104,20 @@ class Family(Protocol[Keys_contra, QueryKeys_contra]):
     def merge(self, parts: Sequence[OpenPart], writer: PartWriter) -> None: ...
 
 
-def _inverted(**settings: Any) -> Family[Any, Any]:
-    from .inverted import Inverted
+def _lazily(module: str, name: str) -> Callable[..., Family[Any, Any]]:
+    """The class of a module of this package, which is imported when it is first called."""
 
-    family: Family[Any, Any] = Inverted(**settings)
-    return family
+    def make(**settings: Any) -> Family[Any, Any]:
+        family: Family[Any, Any] = getattr(import_module(module, __package__), name)(**settings)
+        return family
 
-
-def _vector(**settings: Any) -> Family[Any, Any]:
-    from .vector import Vector
-
-    family: Family[Any, Any] = Vector(**settings)
-    return family
+    return make
 
 
-FAMILIES: dict[str, Callable[..., Family[Any, Any]]] = {"inverted": _inverted, "vector": _vector}
+FAMILIES: dict[str, Callable[..., Family[Any, Any]]] = {
+    "inverted": _lazily(".inverted", "Inverted"),
+    "vector": _lazily(".vector", "Vector"),
+}
 """How each kind is made from its settings; a family from outside registers itself here."""
 
 

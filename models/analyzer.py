@@ -10,10 +10,10 @@ SIGIR 2017.
 import hashlib
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import islice
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +65,10 @@ class Analyzer:
         settings: dict[str, JSON] = {"class": "analyzer", "language": "english", "rules": _RULES}
         text = "\n".join([_RULES, *sorted(STOP_WORDS)])
         return Fingerprint("english", hashlib.sha256(text.encode()).hexdigest(), settings)
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, JSON]) -> Self:
+        return cls()
 
     def encode_passages(self, texts: Sequence[str]) -> WeightedTerms:
         """Terms in the order of their first occurrence; `lengths` counts all but stop words."""

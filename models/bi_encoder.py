@@ -8,10 +8,10 @@ Reimers and Gurevych, Sentence-BERT, EMNLP 2019.
 Karpukhin et al., Dense Passage Retrieval for Open-Domain Question Answering, EMNLP 2020.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,6 +75,12 @@ class BiEncoder:
         self.max_length = _length(max_length, found)
         self._dtype, self._device = dtype, device
         self.encoded = self.truncated = 0
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
+        """The encoder that a fingerprint's settings describe."""
+        kept = ("query_prompt", "passage_prompt", "normalize", "max_length", "dtype")
+        return cls(settings["model"], **{name: settings[name] for name in kept})
 
     @cached_property
     def fingerprint(self) -> Fingerprint:

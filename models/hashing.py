@@ -10,9 +10,10 @@ import hashlib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from math import log
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +45,10 @@ class HashingEncoder:
         if type(seed) is not int:
             raise UsageError(f"seed={seed!r} is no whole number", remedy="Use one such as 0")
         self.dimensions, self.seed = dimensions, seed
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
+        return cls(settings["dimensions"], settings["seed"])
 
     @cached_property
     def fingerprint(self) -> Fingerprint:

@@ -1,13 +1,23 @@
 """From the settings that an index keeps back to the encoder that made its keys."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 from ..errors import Mismatch
 from ..records import JSON
 from ..stages import Encoder
-from .bi_encoder import BiEncoder
-from .hashing import HashingEncoder
+
+ENCODERS: dict[str, tuple[str, str]] = {
+    "analyzer": (".analyzer", "Analyzer"),
+    "bi-encoder": (".bi_encoder", "BiEncoder"),
+    "hashing": (".hashing", "HashingEncoder"),
+}
+"""The module and class behind each "class" of a fingerprint's settings.
+
+A class makes itself again from them with ``from_settings(settings)``. Modules are imported when
+they are needed: the analyzer compiles kernels, others load torch.
+"""
 
 
 def load_encoder(settings: Mapping[str, JSON]) -> Encoder[Any, Any]:
@@ -16,36 +26,20 @@ def load_encoder(settings: Mapping[str, JSON]) -> Encoder[Any, Any]:
     Raises Mismatch for a class that this version does not know, InputError when the model is gone.
     Whether it is the same encoder is for `check_encoder` to say.
     """
-    loaders: dict[JSON, Callable[[Mapping[str, Any]], Encoder[Any, Any]]] = {
-        "analyzer": _analyzer,
-        "bi-encoder": _bi_encoder,
-        "hashing": _hashing,
-    }
     kind = settings.get("class")
-    if not isinstance(kind, str) or kind not in loaders:
+    if not isinstance(kind, str) or kind not in ENCODERS:
         raise Mismatch(
             f"encoder class {kind!r} is not known",
-            remedy=f"This version knows {', '.join(map(str, loaders))}; use a newer one",
+            remedy=f"This version knows {', '.join(ENCODERS)}; use a newer one",
         )
+    module, name = ENCODERS[kind]
     try:
-        return loaders[kind](settings)
+        encoder: Encoder[Any, Any] = getattr(
+            import_module(module, __package__), name
+        ).from_settings(settings)
     except (KeyError, TypeError, AttributeError) as error:
         raise Mismatch(
             f"an encoder of class {kind!r} cannot be made from its settings ({error!r})",
             remedy="Run: ragstone verify, or build the index again",
         ) from error
-
-
-def _analyzer(settings: Mapping[str, Any]) -> Encoder[Any, Any]:
-    from .analyzer import Analyzer  # compiles kernels, which dense searches do not need
-
-    return Analyzer()
-
-
-def _bi_encoder(settings: Mapping[str, Any]) -> Encoder[Any, Any]:
-    kept = ("query_prompt", "passage_prompt", "normalize", "max_length", "dtype")
-    return BiEncoder(settings["model"], **{name: settings[name] for name in kept})
-
-
-def _hashing(settings: Mapping[str, Any]) -> Encoder[Any, Any]:
-    return HashingEncoder(settings["dimensions"], settings["seed"])
+    return encoder

@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any, TypeAlias
 
-import numpy as np
-
 from ..corpus import Chunker, Position, Source, Tally
 from ..errors import DuplicateId
 from ..indexes.collection import Collection
 from ..indexes.writer import Duplicates, Writer
+from ..models.keys import joined
 from ..records import JSON, Passage
 from .interrupts import held_back
 from .recipes import AnyEncoder
@@ -131,7 +130,7 @@ class Intake:
             self._show(f"encoding {name}", start, share)
             with self._timed(f"encode {name}"):
                 parts.append(encoder.encode_passages(texts[start : start + SLICE]))
-        return np.concatenate(parts)
+        return joined(parts[0], parts[1:])
 
     def _cut(self, document: Passage) -> list[Passage]:
         return self.chunker.chunks(document) if self.chunker else [document]
