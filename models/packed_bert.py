@@ -55,10 +55,24 @@ class PackedBert:
 
         lengths = [len(text) for text in tokens]
         with torch.inference_mode():
-            x = self._embed(tokens)
-            for layer in self._layers:
-                x = self._forward(layer, x, lengths)
-            return np.asarray(self._pool(x, lengths).numpy(force=True))
+            pooled = self._pool(self._last_layer(tokens, lengths), lengths)
+            return np.asarray(pooled.numpy(force=True))
+
+    def token_vectors(self, tokens: Sequence[Tokens]) -> NDArray[np.float32]:
+        """(tokens, d) vectors of the last layer, one text after the other, not normalised."""
+        import torch
+
+        lengths = [len(text) for text in tokens]
+        with torch.inference_mode():
+            x = self._last_layer(tokens, lengths)[: sum(lengths)]
+            return np.asarray(x.float().numpy(force=True))
+
+    def _last_layer(self, tokens: Sequence[Tokens], lengths: Sequence[int]) -> "Tensor":
+        """(rows, d): the tokens of all texts, and rows that fill up the last product."""
+        x = self._embed(tokens)
+        for layer in self._layers:
+            x = self._forward(layer, x, lengths)
+        return x
 
     def _embed(self, tokens: Sequence[Tokens]) -> "Tensor":
         """(rows, d): the tokens of all texts, and rows of zeros up to a multiple of `_rows`."""

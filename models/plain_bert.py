@@ -146,13 +146,21 @@ class PlainBert:
         The texts are packed end to end, so that every weight is read once; inside, a token is a
         column: with few tokens BLAS is fastest when the large matrix stands on the left.
         """
-        ends = np.cumsum([len(text) for text in tokens])
-        spans = [slice(end - len(text), end) for end, text in zip(ends, tokens, strict=True)]
+        spans = _spans(tokens)
+        x = self._last_layer(tokens, spans)
+        pooled = [x[:, span][:, 0] if self._first else x[:, span].mean(1) for span in spans]
+        return np.stack(pooled)
+
+    def token_vectors(self, tokens: Sequence[Tokens]) -> Floats:
+        """(tokens, d) vectors of the last layer, one text after the other, not normalised."""
+        return np.ascontiguousarray(self._last_layer(tokens, _spans(tokens)).T)
+
+    def _last_layer(self, tokens: Sequence[Tokens], spans: Sequence[slice]) -> Floats:
+        """(d, tokens)."""
         x = self._normalised(self.embeddings(tokens).T, "embeddings.LayerNorm")
         for number in range(self.layers):
             x = self._layer(f"encoder.layer.{number}", x, spans)
-        pooled = [x[:, span][:, 0] if self._first else x[:, span].mean(1) for span in spans]
-        return np.stack(pooled)
+        return x
 
     @property
     def _first(self) -> bool:
@@ -190,6 +198,12 @@ class PlainBert:
         x *= self.weight(f"{name}.weight")[:, None]
         x += self.weight(f"{name}.bias")[:, None]
         return x
+
+
+def _spans(tokens: Sequence[Tokens]) -> list[slice]:
+    """Where each text lies when they are packed end to end."""
+    ends = np.cumsum([len(text) for text in tokens])
+    return [slice(end - len(text), end) for end, text in zip(ends, tokens, strict=True)]
 
 
 def _cut(tokens: Tokens, max_length: int) -> Tokens:
