@@ -205,6 +205,22 @@ class VectorIndex:
         builder.write(part)
         self._parts.append(self._open(OpenPart(part, rows, len(keys))))
 
+    def vectors(self, numbers: NDArray[np.int64]) -> Vectors:
+        """(n, d) float32: what is stored under these passage numbers, deleted ones included.
+
+        Raises UsageError for a number that no passage has.
+        """
+        if len(numbers) and not (numbers.min() >= 0 and numbers.max() < self.rows):
+            span = f"{numbers.min()} to {numbers.max()}"
+            remedy = f"Ask for numbers from 0 to {self.rows - 1}"
+            raise UsageError(f"there are no vectors for the passages {span}", remedy=remedy)
+        found = np.empty((len(numbers), self._family.dimensions), np.float32)
+        for part in self._parts:
+            rows = numbers - part.opened.base
+            here = (rows >= 0) & (rows < part.opened.rows)
+            found[here] = part.coded.vectors[rows[here]]
+        return found
+
     def search(self, keys: Vectors, k: int, *, allowed: Bitmap | None = None) -> Neighbours:
         """The k live passages with the greatest scores for each of (n, d) queries.
 

@@ -283,3 +283,18 @@ def test_arrays_that_do_not_fit_are_damage(name: str, how: str) -> None:
         spoiled.array(one, array)
     with pytest.raises(Damaged, match=name):
         Vector(3).open([OpenPart(spoiled, 0, 3)])
+
+
+def test_stored_vectors_come_back_by_number() -> None:
+    """Across parts, in the order asked for, repeated ones too."""
+    rng = np.random.default_rng(7)
+    index = Vector(dimensions=5, metric="ip").open([])
+    keys = rng.normal(size=(9, 5)).astype(np.float32)
+    index.add(np.arange(4), keys[:4])
+    index.add(np.arange(4, 9), keys[4:])
+    wanted = np.array([8, 0, 4, 3, 3])
+    assert np.array_equal(index.vectors(wanted), keys[wanted])
+    assert index.vectors(np.empty(0, np.int64)).shape == (0, 5)
+    for wrong in (-1, 9):
+        with pytest.raises(UsageError, match="no vectors for the passages"):
+            index.vectors(np.array([wrong]))
