@@ -133,9 +133,12 @@ def _word(value: JSON) -> str:
 
 
 def _lowest_cosine(left: NDArray[np.float32], right: NDArray[np.float32]) -> float:
+    """Over the rows; two rows of zeros, which a text without terms has, are equal."""
     norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return float(((left * right).sum(1) / norms).min())
+        cosines = (left * right).sum(1) / norms
+    nothing = ~left.any(1) & ~right.any(1)
+    return float(np.where(nothing, 1, cosines).min())
 
 
 def _needed(*fingerprints: Fingerprint) -> float:
