@@ -67,12 +67,12 @@ class BiEncoder:
         dtype: str = "auto",
         device: str = "auto",
     ) -> None:
-        _check_number_type(dtype)
+        check_number_type(dtype)
         self._model = found = find_model(str(model))
         self.query_prompt = found.query_prompt if query_prompt is None else query_prompt
         self.passage_prompt = found.passage_prompt if passage_prompt is None else passage_prompt
         self.normalize = normalize
-        self.max_length = _length(max_length, found)
+        self.max_length = length_limit(max_length, found)
         self._dtype, self._device = dtype, device
         self.encoded = self.truncated = 0
 
@@ -87,7 +87,7 @@ class BiEncoder:
         """Over the model's files and every setting that changes its vectors."""
         settings: dict[str, JSON] = {
             "class": "bi-encoder",
-            "model": _stated_name(self._model),
+            "model": stated_name(self._model),
             "files": files_digest(self._model),
             "pooling": self._model.pooling,
             "normalize": self.normalize,
@@ -119,7 +119,7 @@ class BiEncoder:
         return self._encode(texts, True, progress)
 
     def _encode(self, texts: Sequence[str], is_query: bool, progress: Progress | None) -> Vectors:
-        _check_texts(texts)
+        check_texts(texts)
         vectors = np.empty((len(texts), self.dimensions), dtype=np.float32)
         for start in range(0, len(texts), WINDOW):
             window = texts[start : start + WINDOW]
@@ -209,12 +209,12 @@ def _unit(vectors: Vectors) -> Vectors:
     return np.asarray(vectors / np.maximum(lengths, np.finfo(np.float32).tiny))
 
 
-def _stated_name(model: ModelFolder) -> str:
+def stated_name(model: ModelFolder) -> str:
     """What finds the model again: a folder by its whole path, any other by its name."""
     return str(model.folder) if Path(model.name).expanduser().is_dir() else model.name
 
 
-def _length(asked: int | None, model: ModelFolder) -> int | None:
+def length_limit(asked: int | None, model: ModelFolder) -> int | None:
     if asked is None:
         return model.max_length
     positions = model.json("config.json").get("max_position_embeddings")
@@ -226,12 +226,12 @@ def _length(asked: int | None, model: ModelFolder) -> int | None:
     return asked
 
 
-def _check_number_type(name: str) -> None:
+def check_number_type(name: str) -> None:
     if name not in NUMBER_TYPES:
         raise UsageError(f"dtype={name!r}", remedy=f"Use one of {', '.join(NUMBER_TYPES)}")
 
 
-def _check_texts(texts: Sequence[str]) -> None:
+def check_texts(texts: Sequence[str]) -> None:
     """Refuse what no tokenizer reads, by its place: the library's own errors do not name it."""
     for place, text in enumerate(texts):
         try:
