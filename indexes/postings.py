@@ -180,7 +180,7 @@ def classify(rows, symbols, counts, total_rows, most_sparse):  # type: ignore[no
         count, high, above = counts[term], 0, 0
         for i in range(n, n + count):
             high = max(high, symbols[i])
-            above += symbols[i] > 1
+            above += symbols[i] != 1  # as `encode` has it: a forged part may hold a 0
         n += count
         full = count >= RANGE and _fills_range(rows, n - count, n)
         if full or (3 * count > total_rows and count > most_sparse):

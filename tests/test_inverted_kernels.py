@@ -72,6 +72,13 @@ def test_forms_of_postings() -> None:
     assert kinds.tolist() == [DENSE]
 
 
+def test_forged_symbols_of_zero_have_room() -> None:
+    """No builder writes them, but a forged part may hold them, and a merge then encodes them."""
+    rows, symbols = np.arange(20, dtype=np.uint32), np.zeros(20, np.uint16)
+    _, _, docs, others = classify(rows, symbols, np.array([20]), 1000, 8)
+    assert (docs, others) == (20, 20)
+
+
 def test_common_postings_list_those_with_symbol_one_first() -> None:
     rows = np.array([3, 4, 9, RANGE + 1, RANGE + 2, 5], np.uint32)
     symbols = np.array([1, 7, 1, 300, 1, 2], np.uint16)
