@@ -101,7 +101,7 @@ class Analyzer:
         words = _lowered(b"\n".join(self._words.since(self._place, known))).split("\n")
         self._place = int(self._words.size[1])
         kept = [word for word in words if word not in STOP_WORDS]
-        stems = iter(_stemmed(kept))
+        stems = iter(stemmed(kept))
         first = len(self._numbers)
         number = self._numbers.setdefault
         numbers = [
@@ -135,7 +135,8 @@ def _lowered(words: bytes) -> str:
     return text
 
 
-def _stemmed(words: list[str]) -> list[bytes]:
+def stemmed(words: list[str]) -> list[bytes]:
+    """The Porter stem of each word; words are in lower case and hold no line feed."""
     units = np.frombuffer("".join([word + "\n" for word in words]).encode("utf-16-le"), np.uint16)
     units = units.copy()
     return units[: stem_words(units)].tobytes().decode("utf-16-le").encode().split(b"\n")[:-1]
