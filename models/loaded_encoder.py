@@ -28,7 +28,7 @@ class LoadedEncoder:
     def __init__(
         self, model: ModelFolder, max_length: int | None, number_type: "dtype", target: "device"
     ) -> None:
-        self._model = load(model, number_type, target)
+        self._model: SentenceTransformer = load(model, number_type, target)
         if max_length is not None:
             self._model.max_seq_length = max_length
 
@@ -61,17 +61,22 @@ class LoadedEncoder:
         return np.asarray(vectors.float().numpy(force=True))
 
 
-def load(model: ModelFolder, number_type: "dtype", target: "device") -> "SentenceTransformer":
-    """From the folder alone: no network, no code of the model's own, no pickled weights."""
+def load(
+    model: ModelFolder, number_type: "dtype", target: "device", kind: str = "SentenceTransformer"
+) -> Any:
+    """From the folder alone: no network, no code of the model's own, no pickled weights.
+
+    kind: the class of sentence-transformers that loads it.
+    """
     # transformers tokenizes in parallel threads, and warns when the process forks later
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
-        from sentence_transformers import SentenceTransformer
+        import sentence_transformers
     except ImportError:
         raise MissingExtra("sentence-transformers", "dense") from None
     try:
         with no_progress_bars():
-            return SentenceTransformer(
+            return getattr(sentence_transformers, kind)(
                 str(model.folder),
                 device=str(target),
                 local_files_only=True,
