@@ -15,7 +15,8 @@ from ..indexes.collection import Collection
 from ..pipeline import Library, Mode, build
 from ..pipeline.encoders import encoder_of
 from ..pipeline.library import HYBRID
-from ..pipeline.recipes import check_names, default_names, dense_fingerprint
+from ..pipeline.recipes import default_names
+from ..pipeline.wanted import Wanted, parse_models, parse_options, wanted
 from ..records import JSON
 from .notices import announce_compilation
 from .output import json_line, notice, print_table, progress_bar
@@ -40,11 +41,11 @@ def run(arguments: argparse.Namespace) -> None:
             measures=measures,
             k=arguments.k,
             drop_own_id=not arguments.keep_own_ids,
-            encode_seconds={name: _clock(timed, name) for name in systems},
+            encode_seconds={name: _clock(timed, library.legs(name)) for name in systems},
             progress=progress.queries,
         )
     for name in systems:
-        evaluation = add_cost(evaluation, name, _cost(collection, name))
+        evaluation = add_cost(evaluation, name, _cost(collection, library.legs(name)))
     report = write_report(folder, evaluation, dataset=dataset.name, facts=_facts(collection))
     _show(arguments.json, dataset, collection, evaluation)
     notice(f"runs, values per query and the report: {report.parent}")
@@ -52,51 +53,48 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _collection(arguments: argparse.Namespace, dataset: BeirFolder, folder: Path) -> Collection:
     """The index of an earlier run where it still fits, else a new one."""
-    wanted = _legs(arguments.using or default_names())
-    mode = _mode(folder, dataset, wanted, arguments.model)
+    specs = arguments.indexes or _legs(arguments.using or default_names())
+    models, options = parse_models(arguments.model), parse_options(arguments.options)
+    mode = _mode(folder, dataset, wanted(specs, models, options))
     if mode is not None:
-        notice(f"indexing {dataset.path} ({', '.join(wanted)})")
+        notice(f"indexing {dataset.path} ({', '.join(specs)})")
         with progress_bar() as progress:
-            build(dataset.path, folder, using=wanted, model=arguments.model, mode=mode,
+            build(dataset.path, folder, using=specs, model=models, options=options, mode=mode,
                   progress=progress.build)  # fmt: skip
     return Collection.open(folder)
 
 
 def _legs(systems: Sequence[str]) -> tuple[str, ...]:
-    """The indexes that the systems need; a fusion needs all that can be built."""
-    names = [name for name in systems if name != HYBRID]
+    """The indexes that the systems need; a fusion of all needs all that can be built."""
+    names = [leg for name in systems if name != HYBRID for leg in name.split("+")]
     if HYBRID in systems:
         names += [name for name in default_names() if name not in names]
         if len(names) < 2:
             remedy = "Run: pip install 'ragstone[dense]'"
             raise UsageError("a hybrid needs two indexes, and only BM25 is here", remedy=remedy)
-    return tuple(sorted(check_names(names)))
+    return tuple(sorted(set(names)))
 
 
-def _mode(
-    folder: Path, dataset: BeirFolder, wanted: Sequence[str], model: str | None
-) -> Mode | None:
+def _mode(folder: Path, dataset: BeirFolder, asked: Sequence[Wanted]) -> Mode | None:
     """What to do about an index that may be there: None = use it, else how to build."""
     if not folder.exists():
         return "create"
     collection = Collection.open(folder, check="size")
-    fits = set(wanted) <= set(collection.families) and (
-        "dense" not in wanted or collection.encoders["dense"] == dense_fingerprint(model)
-    )
+    fits = all(one.is_in(collection) for one in asked)
     if fits and collection.note.get("source") == open_source(dataset.path).signature():
         return None if collection.note.get("complete") else "resume"
     shutil.rmtree(folder)  # a derived index in our own report folder, of another corpus or model
     return "create"
 
 
-def _clock(timed: Mapping[str, TimedEncoder[object, object]], system: str) -> Callable[[], float]:
-    legs = timed.values() if system == HYBRID else [timed[system]]
-    return lambda: sum(leg.seconds() for leg in legs)
+def _clock(
+    timed: Mapping[str, TimedEncoder[object, object]], legs: Sequence[str]
+) -> Callable[[], float]:
+    return lambda: sum(timed[leg].seconds() for leg in legs)
 
 
-def _cost(collection: Collection, system: str) -> dict[str, float]:
-    """What the index of a system costs: bytes, and seconds to encode its passages."""
-    legs = list(collection.families) if system == HYBRID else [system]
+def _cost(collection: Collection, legs: Sequence[str]) -> dict[str, float]:
+    """What the indexes of a system cost: bytes, and seconds to encode their passages."""
     seconds = collection.note.get("seconds")
     taken = seconds if isinstance(seconds, Mapping) else {}
     size = sum(collection.indexes[leg].nbytes for leg in legs)

@@ -1,11 +1,14 @@
-"""`ragstone index`: documents in, a collection out."""
+"""`ragstone index`: documents in, a collection out; `extend` and `kinds`: more indexes for it."""
 
 import argparse
 import time
 
 from ..pipeline import BuildReport, build
+from ..pipeline.extend import extend as give
+from ..pipeline.recipes import RECIPES
+from ..pipeline.wanted import parse_models, parse_options, wanted
 from .notices import announce_compilation
-from .output import json_line, notice, out, progress_bar
+from .output import json_line, notice, out, print_table, progress_bar
 
 
 def index(arguments: argparse.Namespace) -> None:
@@ -18,7 +21,8 @@ def index(arguments: argparse.Namespace) -> None:
                 arguments.source,
                 arguments.to,
                 using=arguments.using,
-                model=arguments.model,
+                model=parse_models(arguments.model),
+                options=parse_options(arguments.options),
                 chunk=arguments.chunk,
                 mode=arguments.mode,
                 duplicates=arguments.duplicates,
@@ -35,6 +39,40 @@ def index(arguments: argparse.Namespace) -> None:
         json_line(_record(report, seconds))
     else:
         _show(report, seconds)
+
+
+def extend(arguments: argparse.Namespace) -> None:
+    """Encode the passages that a collection holds for one more index, or several."""
+    announce_compilation()
+    asked = wanted(arguments.using, parse_models(arguments.model), parse_options(arguments.options))
+    begin = time.perf_counter()
+    with progress_bar() as progress:
+        collection = give(arguments.collection, asked, progress=progress.passages)
+    seconds, names = time.perf_counter() - begin, list(collection.families)
+    if arguments.json:
+        facts = {"collection": str(collection.folder), "generation": collection.generation}
+        json_line({**facts, "indexes": names, "seconds": seconds})
+        return
+    out().print(
+        f"{collection.folder}, generation {collection.generation}: {len(collection):,} passages, "
+        f"indexes {', '.join(names)} ({seconds:.1f} s)",
+        markup=False,
+    )
+
+
+def kinds(arguments: argparse.Namespace) -> None:
+    """What `--with` takes."""
+    if arguments.json:
+        for name, one in RECIPES.items():
+            variants = {variant: dict(settings) for variant, settings in one.variants.items()}
+            facts = {"kind": name, "summary": one.summary, "model": one.takes_model}
+            json_line({**facts, "variants": variants, "options": one.options()})
+        return
+    rows = [
+        (name, one.summary, " ".join(one.variants), " ".join(one.options()))
+        for name, one in RECIPES.items()
+    ]
+    print_table(("kind", "finds by", "variants", "options"), rows)
 
 
 def _show(report: BuildReport, seconds: float) -> None:

@@ -74,6 +74,10 @@ class Bars:
         rate = f"{step.passages:,} passages, {step.rate:,.0f}/s, {step.stage}"
         self._draw("indexing", step.bytes_done, step.bytes_total, rate)
 
+    def passages(self, step: Step) -> None:
+        """One bar for a new index: passages."""
+        self._draw(step.stage, step.bytes_done, step.bytes_total, f"{step.rate:,.0f} passages/s")
+
     def queries(self, system: str, done: int, total: int) -> None:
         """One bar for each system that is measured: its queries."""
         self._draw(f"asking {system}", done, total, f"{done:,} queries")

@@ -14,6 +14,8 @@ exit codes: 0 ok, 2 usage, 3 bad input, 4 damaged, 5 locked, 6 no space or I/O,
             7 version or model mismatch, 130 interrupted
 """
 
+WITH = "indexes to build, each [NAME=]KIND[:VARIANT]; `ragstone kinds` lists them"
+
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole grammar; each verb's function is imported only when it runs."""
@@ -27,6 +29,8 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     _demo(verbs)
     _index(verbs)
+    _extend(verbs)
+    _kinds(verbs)
     _search(verbs)
     _ask(verbs)
     _eval(verbs)
@@ -84,11 +88,10 @@ def _index(verbs: Verbs) -> None:
         "--with",
         dest="using",
         type=_names,
-        metavar="NAMES",
-        help="indexes to build: bm25,dense (default: both where the extra 'dense' "
-        "is installed, else bm25)",
+        metavar="INDEXES",
+        help=WITH + " (default: bm25,dense where the extra 'dense' is installed, else bm25)",
     )
-    _model(verb)
+    _encoders(verb)
     verb.add_argument(
         "--chunk",
         type=_count,
@@ -141,6 +144,30 @@ def _index(verbs: Verbs) -> None:
     _json(verb)
 
 
+def _extend(verbs: Verbs) -> None:
+    def run(arguments: argparse.Namespace) -> None:
+        from .index import extend
+
+        extend(arguments)
+
+    verb = _verb(verbs, "extend", run, "give a collection more indexes over its passages")
+    _collection(verb)
+    verb.add_argument(
+        "--with", dest="using", type=_names, required=True, metavar="INDEXES", help=WITH
+    )
+    _encoders(verb)
+    _json(verb)
+
+
+def _kinds(verbs: Verbs) -> None:
+    def run(arguments: argparse.Namespace) -> None:
+        from .index import kinds
+
+        kinds(arguments)
+
+    _json(_verb(verbs, "kinds", run, "the kinds of indexes, their variants and options"))
+
+
 def _search(verbs: Verbs) -> None:
     def run(arguments: argparse.Namespace) -> None:
         from .search import search
@@ -183,10 +210,18 @@ def _eval(verbs: Verbs) -> None:
     verb.add_argument(
         "--using",
         type=_names,
-        metavar="NAMES",
-        help="systems to measure: bm25,dense,hybrid (default: all that are installed)",
+        metavar="SYSTEMS",
+        help="what to measure: names of indexes, hybrid for the fusion of all, a+b for that of two "
+        "(default: all)",
     )
-    _model(verb)
+    verb.add_argument(
+        "--with",
+        dest="indexes",
+        type=_names,
+        metavar="INDEXES",
+        help=WITH + " (default: those that --using names)",
+    )
+    _encoders(verb)
     verb.add_argument("--split", default="test", help="which judgements (default: %(default)s)")
     verb.add_argument(
         "-k", type=_count, default=1000, metavar="K", help="hits a query (default: %(default)s)"
@@ -243,7 +278,10 @@ def _collection(verb: argparse.ArgumentParser) -> None:
 def _finding(verb: argparse.ArgumentParser, *, k: int, k_help: str) -> None:
     verb.add_argument("-k", type=_count, default=k, metavar="K", help=k_help)
     verb.add_argument(
-        "--using", metavar="NAME", help="bm25, dense or hybrid (default: hybrid where both exist)"
+        "--using",
+        metavar="NAME",
+        help="an index, hybrid for the fusion of all, or a+b for that of two (default: hybrid "
+        "where there are several)",
     )
     verb.add_argument(
         "--filter",
@@ -252,12 +290,22 @@ def _finding(verb: argparse.ArgumentParser, *, k: int, k_help: str) -> None:
     )
 
 
-def _model(verb: argparse.ArgumentParser) -> None:
+def _encoders(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--model",
-        metavar="NAME",
-        help="the encoder of dense vectors: a folder, a Hugging Face name, or "
-        "'hashing' (default: the embedded all-MiniLM-L6-v2)",
+        action="append",
+        default=[],
+        metavar="[INDEX=]NAME",
+        help="the encoder of an index: a folder, a Hugging Face name, or 'hashing' (default of "
+        "dense: the embedded all-MiniLM-L6-v2); INDEX= where several indexes take one",
+    )
+    verb.add_argument(
+        "--set",
+        dest="options",
+        action="append",
+        default=[],
+        metavar="INDEX.OPTION=VALUE",
+        help="an option of an encoder or an index, such as dense.max_length=512",
     )
 
 

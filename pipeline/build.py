@@ -16,7 +16,9 @@ from ..models.fingerprint import canary
 from ..records import JSON
 from .encoders import encoder_of
 from .intake import Intake, Progress, ignore
-from .recipes import RECIPES, AnyEncoder, check_names, default_names
+from .recipes import AnyEncoder, Settings, default_names
+from .wanted import Models, Wanted
+from .wanted import wanted as read_wanted
 
 Mode: TypeAlias = Literal["create", "resume", "update"]
 
@@ -66,7 +68,8 @@ def build(
     to: Path | str,
     *,
     using: Sequence[str] | None = None,
-    model: str | None = None,
+    model: Models = None,
+    options: Mapping[str, Settings] | None = None,
     chunk: int | None = None,
     mode: Mode = "create",
     duplicates: Duplicates | None = None,
@@ -77,10 +80,12 @@ def build(
 ) -> BuildReport:
     """Read the documents of `source` into the collection `to`.
 
-    using: indexes to build (default: BM25, and dense vectors where their extra is installed).
-    model: the encoder of dense vectors.  chunk: words a passage, 0 for whole documents (default:
-    150 for files of text, 0 for what is passages already).  mode: "create" a new collection,
-    "resume" an interrupted build, or "update" an existing one, replacing documents by id.
+    using: indexes to build, each ``[NAME=]KIND[:VARIANT]`` (default: BM25, and dense vectors where
+    their extra is installed).  model: of the only index that takes one, or models by index name.
+    options: of encoders and indexes, by index name.  chunk: words a passage, 0 for whole documents
+    (default: 150 for files of text, 0 for what is passages already).  mode: "create" a new
+    collection, "resume" an interrupted build, or "update" an existing one, replacing documents by
+    id.
     duplicates: what a second document with the same id does (default: "error"; "replace" when
     updating).  memory: bytes held before a segment is written.  Refused documents are listed in
     ``TO.rejects.jsonl``.
@@ -90,7 +95,7 @@ def build(
     """
     to = Path(to)
     read = open_source(Path(source), on_error=on_error, max_errors=max_errors)
-    collection = _target(to, mode, using, model)
+    collection = _target(to, mode, using, model, options)
     plan, position, counts = _begin(collection, read, mode, chunk, duplicates)
     path = to.with_name(f"{to.name}.rejects.jsonl")
     with RejectsFile(path, keep=position.rejected) as rejects:
@@ -100,7 +105,7 @@ def build(
             replace(read, rejects=tally.reject),
             Chunker(plan.chunk, plan.chunk // 5) if plan.chunk else None,
             encoders,
-            {name for name in encoders if name in RECIPES and RECIPES[name].learned},
+            frozenset(collection.canaries),
             plan.duplicates,
             plan.updating,
             plan.as_json(),
@@ -151,34 +156,46 @@ def _truncated(encoders: Mapping[str, AnyEncoder]) -> list[str]:
     return notes
 
 
-def _target(to: Path, mode: Mode, using: Sequence[str] | None, model: str | None) -> Collection:
+def _target(
+    to: Path,
+    mode: Mode,
+    using: Sequence[str] | None,
+    model: Models,
+    options: Mapping[str, Settings] | None,
+) -> Collection:
     """The collection to write to: a new one, or an existing one with the indexes it has."""
     if mode == "create":
-        return _created(to, check_names(using or default_names()), model)
+        return _created(to, read_wanted(using or default_names(), model, options))
     if not to.exists():
         remedy = "Leave out --resume and --update to build a new one"
         raise UsageError("there is no collection", where=str(to), remedy=remedy)
     collection = Collection.open(to)
-    if using is not None and set(using) != set(collection.families):
-        has = ",".join(collection.families)
-        raise UsageError(
-            f"the collection has the indexes {has}, not {','.join(using)}",
-            where=str(to),
-            remedy="Leave out --with, or build another collection",
-        )
+    if using is not None:
+        _check_same(collection, read_wanted(using, model, options), to)
     return collection
 
 
-def _created(to: Path, names: tuple[str, ...], model: str | None) -> Collection:
+def _check_same(collection: Collection, asked: Sequence[Wanted], to: Path) -> None:
+    """Raise UsageError unless the collection has just these indexes."""
+    names = [one.name for one in asked]
+    if set(names) != set(collection.families):
+        raise UsageError(
+            f"the collection has the indexes {','.join(collection.families)}, not "
+            f"{','.join(names)}",
+            where=str(to),
+            remedy="Leave out --with, or build another collection",
+        )
+
+
+def _created(to: Path, asked: Sequence[Wanted]) -> Collection:
     if to.exists() and any(to.iterdir() if to.is_dir() else (to,)):
         raise UsageError("the target exists already", where=str(to), remedy=_GO_ON)
-    recipes = {name: RECIPES[name] for name in names}
-    encoders = {name: recipe.encoder(model) for name, recipe in recipes.items()}
+    encoders = {one.name: one.encoder() for one in asked}
     return Collection.create(
         to,
-        {name: recipe.family(encoders[name]) for name, recipe in recipes.items()},
+        {one.name: one.family(encoders[one.name]) for one in asked},
         encoders={name: encoder.fingerprint for name, encoder in encoders.items()},
-        canaries={name: canary(encoders[name]) for name in names if recipes[name].learned},
+        canaries={one.name: canary(encoders[one.name]) for one in asked if one.recipe.takes_model},
     )
 
 

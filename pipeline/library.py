@@ -53,7 +53,10 @@ class Library:
 
     @cached_property
     def systems(self) -> tuple[str, ...]:
-        """What `using` may name: every index, and their fusion where there are several."""
+        """What `using` may name: every index, and "hybrid", their fusion, where there are several.
+
+        The fusion of some of them is named by them, as in "bm25+dense".
+        """
         names = tuple(self.collection.indexes)
         return (*names, HYBRID) if len(names) > 1 else names
 
@@ -63,13 +66,21 @@ class Library:
         Raises UsageError for a name the collection does not have, Mismatch when the encoder is
         not the one that built the index.
         """
-        name = using or self.systems[-1]
-        if name not in self.systems:
-            known = ", ".join(self.systems)
-            raise UsageError(f"this collection has no index '{name}'", remedy=f"It has: {known}")
-        if name == HYBRID:
-            return Fused([self._single(leg) for leg in self.collection.indexes], method="zscore")
-        return self._single(name)
+        legs = self.legs(using or self.systems[-1])
+        if len(legs) == 1:
+            return self._single(legs[0])
+        return Fused([self._single(leg) for leg in legs], method="zscore")
+
+    def legs(self, using: str) -> tuple[str, ...]:
+        """The indexes that the system `using` searches.  UsageError: one is not there."""
+        if using == HYBRID and HYBRID in self.systems:
+            return tuple(self.collection.indexes)
+        legs = tuple(dict.fromkeys(using.split("+")))
+        for name in legs:
+            if name not in self.collection.indexes:
+                remedy = f"It has: {', '.join(self.systems)}"
+                raise UsageError(f"this collection has no index '{name}'", remedy=remedy)
+        return legs
 
     def documents(self, using: str | None = None) -> Retriever:
         """Like `retriever`, with hits on passages folded to the documents they were cut from."""

@@ -1,0 +1,59 @@
+"""One more index for a collection that is there, made of the passages that it holds."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import UsageError
+from ..indexes.collection import Collection
+from ..models.fingerprint import canary
+from ..models.keys import joined
+from ..records import Passage
+from .intake import SLICE, Progress, Step, ignore, indexed_text
+from .recipes import AnyEncoder
+from .wanted import Wanted
+
+
+def extend(
+    folder: Path | str, asked: Sequence[Wanted], *, progress: Progress = ignore
+) -> Collection:
+    """Give the collection in `folder` the indexes that are `asked` for, one commit each.
+
+    Raises UsageError for an index whose name is taken, before anything is encoded.
+    """
+    collection = Collection.open(Path(folder))
+    for one in asked:
+        if one.name in collection.families:
+            remedy = f"Give the new one another name, such as other={one.name}"
+            raise UsageError(f"there is an index '{one.name}' already", remedy=remedy)
+    for one in asked:
+        encoder = one.encoder()
+        collection = collection.add_index(
+            one.name,
+            one.family(encoder),
+            _Keys(one.name, encoder, len(collection), progress),
+            encoder=encoder.fingerprint,
+            canary=canary(encoder) if one.recipe.takes_model else None,
+        )
+    return collection
+
+
+class _Keys:
+    """Encodes passages and says how far it is."""
+
+    def __init__(self, name: str, encoder: AnyEncoder, passages: int, progress: Progress) -> None:
+        self._name, self._encoder, self._all, self._progress = name, encoder, passages, progress
+        self._done, self._begun = 0, time.perf_counter()
+
+    def __call__(self, passages: Sequence[Passage]) -> Any:
+        texts = [indexed_text(passage) for passage in passages]
+        parts = [self._encoded(texts[at : at + SLICE]) for at in range(0, len(texts), SLICE)]
+        return joined(parts[0], parts[1:])
+
+    def _encoded(self, texts: Sequence[str]) -> Any:
+        keys = self._encoder.encode_passages(texts)
+        self._done += len(texts)
+        rate = self._done / max(time.perf_counter() - self._begun, 1e-9)
+        self._progress(Step(f"encoding {self._name}", self._done, self._all, self._done, rate))
+        return keys
