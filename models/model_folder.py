@@ -24,10 +24,14 @@ MODEL_FILES = (
     "vocab.*",
     "merges.txt",
     "*.model",
+    "artifact.metadata",  # lengths and markers of Stanford's ColBERT
 )
 """What makes a model: these files are fetched, and these are in its fingerprint."""
 
 OTHER_RUNTIMES = ("onnx", "openvino")
+
+PYLATE = "pylate.models.Dense.Dense"
+"""The one stage of another package whose place sentence-transformers takes with its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,9 +195,10 @@ def _check_weights(model: ModelFolder) -> None:
 def _check_modules(model: ModelFolder) -> None:
     """Refuse a model that brings its own code: trust_remote_code is never on."""
     for module in model.modules:
-        if not str(module.get("type", "")).startswith("sentence_transformers."):
+        kind = str(module.get("type", ""))
+        if not kind.startswith("sentence_transformers.") and kind != PYLATE:
             raise InputError(
-                f"the model needs code of its own ({module.get('type')})",
+                f"the model needs code of its own ({kind})",
                 where=str(model.folder),
                 remedy="Use a model made of the modules of sentence-transformers alone",
             )

@@ -12,6 +12,8 @@ ENCODERS: dict[str, tuple[str, str]] = {
     "analyzer": (".analyzer", "Analyzer"),
     "bi-encoder": (".bi_encoder", "BiEncoder"),
     "hashing": (".hashing", "HashingEncoder"),
+    "splade": (".sparse_splade", "SpladeEncoder"),
+    "tokens": (".token_encoder", "TokenEncoder"),
 }
 """The module and class behind each "class" of a fingerprint's settings.
 

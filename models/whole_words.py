@@ -47,10 +47,15 @@ UNSPACED = (
 
 @dataclass(frozen=True)
 class Pieces:
-    """What the pieces of a tokenizer are parts of; `special`: the numbers of its own tokens."""
+    """What the pieces of a tokenizer are parts of.
+
+    special_ids: the tokens that stand for nothing in the text.  unknown: the one, if any, that
+    stands for whatever the tokenizer lacks: two of them need not be the same word.
+    """
 
     tokenizer: "Tokenizer"
     special_ids: Collection[int]
+    unknown: int | None
 
     @cached_property
     def special(self) -> Bitmap:
@@ -62,8 +67,10 @@ class Pieces:
     @cached_property
     def punctuation(self) -> Bitmap:
         """(pieces,) bool: without a letter or digit; special tokens are none."""
-        wordless = [not any(map(str.isalnum, text)) for text in self._texts]
-        return np.array(wordless) & ~self.special
+        marked = self._wordless & ~self.special
+        if self.unknown is not None:
+            marked[self.unknown] = False
+        return marked
 
     def first(self, ids: Ids, offsets: NDArray[np.int64]) -> Bitmap:
         """(pieces of all texts,) bool: where a word begins."""
@@ -74,12 +81,13 @@ class Pieces:
         return begins
 
     def words(self, ids: Ids, first: Bitmap) -> list[str]:
-        """The words in lower case; special tokens are "" each."""
+        """The words in lower case; special and unknown tokens are "" each."""
         starts = np.flatnonzero(first).tolist()
         ends = [*starts[1:], len(ids)]
         texts, listed = self._texts, ids.tolist()
         spans = zip(starts, ends, strict=True)
-        return ["".join([texts[id] for id in listed[a:b]]).strip().lower() for a, b in spans]
+        joined = ["".join([texts[id] for id in listed[a:b]]) for a, b in spans]
+        return ["".join(word.lower().split()) for word in joined]
 
     @cached_property
     def _pieces(self) -> list[str]:
@@ -88,14 +96,14 @@ class Pieces:
 
     @cached_property
     def _texts(self) -> list[str]:
-        """What each piece adds to the text; nothing for special tokens."""
+        """What each piece adds to the text, as far as that is known."""
         texts = [
             piece.removeprefix(CONTINUED) if self._word_piece else piece for piece in self._pieces
         ]
         if self._byte_level:
             decode = self.tokenizer.decoder.decode
             texts = [decode([piece]) for piece in self._pieces]
-        for number in self.special_ids:
+        for number in (*self.special_ids, *([] if self.unknown is None else [self.unknown])):
             texts[number] = ""
         return [text.replace(MARKS[0], "") for text in texts]
 
@@ -110,7 +118,12 @@ class Pieces:
     def _alone(self) -> Bitmap:
         """(pieces,) bool: joined to nothing before or after."""
         unspaced = [_unspaced(text) for text in self._texts]
-        return self.special | self.punctuation | np.array(unspaced)
+        return np.asarray(self._wordless | np.array(unspaced))
+
+    @cached_property
+    def _wordless(self) -> Bitmap:
+        """(pieces,) bool: without a letter or digit."""
+        return np.array([not any(map(str.isalnum, text)) for text in self._texts])
 
     @property
     def _word_piece(self) -> bool:
@@ -119,6 +132,16 @@ class Pieces:
     @property
     def _byte_level(self) -> bool:
         return type(self.tokenizer.decoder).__name__ == "ByteLevel"
+
+
+def bert_pieces(tokenizer: "Tokenizer") -> Pieces:
+    """The pieces of a BERT tokenizer, which marks some of its own tokens and names the others."""
+    added = tokenizer.get_added_tokens_decoder()
+    named = (tokenizer.token_to_id(name) for name in ("[PAD]", "[CLS]", "[SEP]", "[MASK]"))
+    own = {number for number, token in added.items() if token.special}
+    own |= {number for number in named if number is not None}
+    unknown = tokenizer.token_to_id("[UNK]")
+    return Pieces(tokenizer, sorted(own - {unknown}), unknown)
 
 
 def whole_words(
