@@ -19,11 +19,15 @@ from numpy.typing import NDArray
 from ..errors import InputError, UsageError
 from ..records import JSON, Fingerprint
 from .fingerprint import files_digest, fingerprint_of
+from .instructions import one_each, prompt_with
+from .late_chunking import ChunkedText, TokenReader, check_late, late_vectors
 from .loaded_encoder import LoadedEncoder
+from .matryoshka import check_layers, first_dimensions, unit
 from .model_folder import EMBEDDED, ModelFolder, find_model
 from .packed_bert import PackedBert
 from .plain_bert import PlainBert, read_plain_bert
 from .processor import NUMBER_TYPES, choose_device, choose_number_type
+from .text_batches import by_length as by_length
 
 if TYPE_CHECKING:
     from torch import device, dtype
@@ -41,13 +45,33 @@ BUDGET_CUDA = 65_536
 FEW = 256
 """Tokens up to which NumPy answers in less time than the import of torch takes."""
 
+LONG = 8192
+"""Tokens of a window of a document where the model names no limit."""
+
+UNSTATED: Mapping[str, JSON] = {
+    "instruction": "",
+    "prepend": "title",
+    "dimensions": None,
+    "layers": None,
+    "late_chunking": False,
+}
+"""Settings that a fingerprint leaves out as long as they have these values.
+
+They came later than the first indexes, whose fingerprints lack them.
+"""
+
 
 class BiEncoder:
     """Texts to vectors of length 1 by the model of a Hugging Face name or a local folder.
 
     model: "all-MiniLM-L6-v2" comes inside a package and needs no network.
     query_prompt, passage_prompt: put before each text; the model's own unless given.
+    instruction: what queries ask for, said in words; put where `query_prompt` has "{instruction}",
+        else in place of it as "Instruct: ...\\nQuery: ".
+    prepend: what the pipeline puts before a passage, see `passage_text`.
     normalize: divide each vector by its length.
+    dimensions, layers: the first ones alone, of vectors and model (Matryoshka); all unless given.
+    late_chunking: chunks are encoded within their document, by `encode_documents`.
     max_length: tokens of a text that are read, the model's own unless given; the rest is cut off,
         and `truncated` of the `encoded` texts so far were cut.
     dtype: "auto" is the fastest number type of the device that keeps the ranking: bfloat16 where
@@ -62,7 +86,12 @@ class BiEncoder:
         *,
         query_prompt: str | None = None,
         passage_prompt: str | None = None,
+        instruction: str = "",
+        prepend: str = "title",
         normalize: bool = True,
+        dimensions: int | None = None,
+        layers: int | None = None,
+        late_chunking: bool = False,
         max_length: int | None = None,
         dtype: str = "auto",
         device: str = "auto",
@@ -71,7 +100,13 @@ class BiEncoder:
         self._model = found = find_model(str(model))
         self.query_prompt = found.query_prompt if query_prompt is None else query_prompt
         self.passage_prompt = found.passage_prompt if passage_prompt is None else passage_prompt
+        self.instruction, self.prepend = instruction, prepend
         self.normalize = normalize
+        check_layers(layers, found)
+        self._layers, self._dimensions = layers, dimensions
+        self.late_chunking = late_chunking
+        if late_chunking:
+            check_late(found)
         self.max_length = length_limit(max_length, found)
         self._dtype, self._device = dtype, device
         self.encoded = self.truncated = 0
@@ -80,7 +115,9 @@ class BiEncoder:
     def from_settings(cls, settings: Mapping[str, Any]) -> Self:
         """The encoder that a fingerprint's settings describe."""
         kept = ("query_prompt", "passage_prompt", "normalize", "max_length", "dtype")
-        return cls(settings["model"], **{name: settings[name] for name in kept})
+        options = {name: settings[name] for name in kept}
+        options |= {name: settings[name] for name in UNSTATED if name in settings}
+        return cls(settings["model"], **options)
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
@@ -96,11 +133,15 @@ class BiEncoder:
             "max_length": self.max_length,
             "dtype": self._dtype,
         }
+        own = (self.instruction, self.prepend, self._dimensions, self._layers, self.late_chunking)
+        pairs = zip(UNSTATED.items(), own, strict=True)
+        settings |= {name: value for (name, usual), value in pairs if value != usual}
         return fingerprint_of(Path(self._model.name).name, settings)
 
     @property
     def dimensions(self) -> int:
-        return self._bert.dimensions if self._bert else self._loaded.dimensions
+        whole = self._bert.dimensions if self._bert else self._loaded.dimensions
+        return first_dimensions(whole, self._dimensions, self._model.name)
 
     @property
     def number_type(self) -> str:
@@ -112,37 +153,76 @@ class BiEncoder:
 
         progress: called with the number of texts done since it was called last.
         """
-        return self._encode(texts, False, progress)
+        if self.late_chunking:
+            whole = [ChunkedText(text, [(0, len(text))]) for text in texts]
+            return self.encode_documents(whole, progress=progress)
+        return self._encode(texts, [self.passage_prompt] * len(texts), False, progress)
 
-    def encode_queries(self, texts: Sequence[str], *, progress: Progress | None = None) -> Vectors:
-        """(texts, d) float32 in the order of the texts."""
-        return self._encode(texts, True, progress)
+    def encode_queries(
+        self,
+        texts: Sequence[str],
+        *,
+        instructions: Sequence[str] | None = None,
+        progress: Progress | None = None,
+    ) -> Vectors:
+        """(texts, d) float32 in the order of the texts.
 
-    def _encode(self, texts: Sequence[str], is_query: bool, progress: Progress | None) -> Vectors:
+        instructions: one for each query instead of the encoder's own.
+        """
+        given = one_each(self.instruction, instructions, len(texts))
+        prompts = [prompt_with(self.query_prompt, instruction) for instruction in given]
+        return self._encode(texts, prompts, True, progress)
+
+    def encode_documents(
+        self, documents: Sequence[ChunkedText], *, progress: Progress | None = None
+    ) -> Vectors:
+        """(chunks, d) float32: the chunks of all documents in order, each read in its document.
+
+        Nothing is cut off: windows of a document longer than the model reads overlap.
+        Raises UsageError unless the encoder was made for it.
+        """
+        if not self.late_chunking:
+            remedy = "Make the encoder with late_chunking=True: its index has to know"
+            raise UsageError("documents for an encoder of passages", remedy=remedy)
+        check_texts([text for one in documents for text in (one.title, one.text)])
+        reader: TokenReader = self._packed if self._bert else self._loaded
+        limit = self.max_length or LONG
+        vectors = late_vectors(
+            documents, self.passage_prompt, reader, limit, self._budget, progress
+        )
+        self.encoded += len(vectors)
+        return self._finished(vectors)
+
+    def _encode(
+        self,
+        texts: Sequence[str],
+        prompts: Sequence[str],
+        is_query: bool,
+        progress: Progress | None,
+    ) -> Vectors:
         check_texts(texts)
         vectors = np.empty((len(texts), self.dimensions), dtype=np.float32)
+        run = self._run_bert if self._bert else self._run_loaded
         for start in range(0, len(texts), WINDOW):
-            window = texts[start : start + WINDOW]
-            for chosen, found in self._batches(window, is_query):
-                vectors[start + chosen] = found
+            window = slice(start, start + WINDOW)
+            for chosen, found in run(texts[window], prompts[window], is_query):
+                vectors[start + chosen] = found[:, : self.dimensions]
                 if progress:
                     progress(len(chosen))
         self.encoded += len(texts)
-        return _unit(vectors) if self.normalize else vectors
+        return self._finished(vectors)
 
-    def _batches(
-        self, texts: Sequence[str], is_query: bool
-    ) -> Iterator[tuple[NDArray[np.int64], Vectors]]:
-        """Batches of texts of about equal length: their places, and their vectors."""
-        prompt = self.query_prompt if is_query else self.passage_prompt
-        run = self._run_bert if self._bert else self._run_loaded
-        return run(texts, prompt, is_query)
+    def _finished(self, vectors: Vectors) -> Vectors:
+        kept = vectors[:, : self.dimensions]
+        return unit(kept) if self.normalize else kept
 
     def _run_bert(
-        self, texts: Sequence[str], prompt: str, is_query: bool
+        self, texts: Sequence[str], prompts: Sequence[str], is_query: bool
     ) -> Iterator[tuple[NDArray[np.int64], Vectors]]:
+        """Batches of texts of about equal length: their places, and their vectors."""
         assert self._bert is not None and self.max_length is not None
-        tokens, truncated = self._bert.tokenize([prompt + text for text in texts], self.max_length)
+        prompted = [prompt + text for prompt, text in zip(prompts, texts, strict=True)]
+        tokens, truncated = self._bert.tokenize(prompted, self.max_length)
         self.truncated += truncated
         lengths = np.array([len(text) for text in tokens])
         few = self._numpy_will_do and lengths.sum() <= FEW
@@ -151,17 +231,17 @@ class BiEncoder:
             yield chosen, encode([tokens[place] for place in chosen])
 
     def _run_loaded(
-        self, texts: Sequence[str], prompt: str, is_query: bool
+        self, texts: Sequence[str], prompts: Sequence[str], is_query: bool
     ) -> Iterator[tuple[NDArray[np.int64], Vectors]]:
-        lengths, truncated = self._loaded.lengths(texts, prompt)
+        lengths, truncated = self._loaded.lengths(texts, prompts)
         self.truncated += truncated
         for chosen in by_length(lengths, self._budget):
-            batch = [texts[place] for place in chosen]
-            yield chosen, self._loaded.encode(batch, prompt, is_query=is_query)
+            batch, own = ([column[place] for place in chosen] for column in (texts, prompts))
+            yield chosen, self._loaded.encode_each(batch, own, is_query=is_query)
 
     @cached_property
     def _bert(self) -> PlainBert | None:
-        return read_plain_bert(self._model)
+        return read_plain_bert(self._model, self._layers)
 
     @cached_property
     def _packed(self) -> PackedBert:
@@ -170,7 +250,7 @@ class BiEncoder:
 
     @cached_property
     def _loaded(self) -> LoadedEncoder:
-        return LoadedEncoder(self._model, self.max_length, *self._types)
+        return LoadedEncoder(self._model, self.max_length, *self._types, self._layers)
 
     @cached_property
     def _types(self) -> "tuple[dtype, device]":
@@ -184,29 +264,6 @@ class BiEncoder:
     @property
     def _numpy_will_do(self) -> bool:
         return self._device in ("auto", "cpu") and self._dtype in ("auto", "float32")
-
-
-def by_length(lengths: NDArray[np.int64], budget: int) -> Iterator[NDArray[np.int64]]:
-    """Places of the texts in batches of at most `budget` tokens, longest first, at least one each.
-
-    Longest first, so that the memory that a run needs is seen at its start.
-    """
-    order = np.argsort(-lengths, kind="stable")
-    batch: list[int] = []
-    held = 0
-    for place in order.tolist():
-        if batch and held + lengths[place] > budget:
-            yield np.array(batch)
-            batch, held = [], 0
-        batch.append(place)
-        held += int(lengths[place])
-    if batch:
-        yield np.array(batch)
-
-
-def _unit(vectors: Vectors) -> Vectors:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(lengths, np.finfo(np.float32).tiny))
 
 
 def stated_name(model: ModelFolder) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .plain_bert import PlainBert, Tokens
+from .token_spans import TokenSpans
 
 if TYPE_CHECKING:
     from torch import Tensor, device, dtype
@@ -57,6 +58,13 @@ class PackedBert:
         with torch.inference_mode():
             pooled = self._pool(self._last_layer(tokens, lengths), lengths)
             return np.asarray(pooled.numpy(force=True))
+
+    @property
+    def dimensions(self) -> int:
+        return self.bert.dimensions
+
+    def token_spans(self, texts: Sequence[str]) -> list[TokenSpans]:
+        return self.bert.token_spans(texts)
 
     def token_vectors(self, tokens: Sequence[Tokens]) -> NDArray[np.float32]:
         """(tokens, d) vectors of the last layer, one text after the other, not normalised."""

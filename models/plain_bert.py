@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, MissingExtra
 from .model_folder import ModelFolder
+from .token_spans import TokenSpans, token_spans
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -42,9 +43,12 @@ TRANSFORMER_OPTIONS = {
 }
 
 
-def read_plain_bert(model: ModelFolder) -> "PlainBert | None":
-    """The encoder, or None where the forward pass below would not be the model's own."""
-    bert = PlainBert(model)
+def read_plain_bert(model: ModelFolder, layers: int | None = None) -> "PlainBert | None":
+    """The encoder, or None where the forward pass below would not be the model's own.
+
+    layers: how many of the first ones are computed; all of them unless given.
+    """
+    bert = PlainBert(model, layers)
     return bert if _is_plain(model) and bert.weights_complete() else None
 
 
@@ -72,9 +76,10 @@ def _is_plain(model: ModelFolder) -> bool:
 
 @dataclass(frozen=True)
 class PlainBert:
-    """The weights and the tokenizer of a plain BERT folder."""
+    """The weights and the tokenizer of a plain BERT folder; `kept` layers are computed, or all."""
 
     model: ModelFolder
+    kept: int | None = None
 
     @cached_property
     def config(self) -> Mapping[str, Any]:
@@ -90,7 +95,7 @@ class PlainBert:
 
     @property
     def layers(self) -> int:
-        return int(self.config["num_hidden_layers"])
+        return self.kept or int(self.config["num_hidden_layers"])
 
     @property
     def epsilon(self) -> float:
@@ -131,6 +136,11 @@ class PlainBert:
             tokens += [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
         truncated = sum(len(text) > max_length for text in tokens)
         return [_cut(text, max_length) for text in tokens], truncated
+
+    def token_spans(self, texts: Sequence[str]) -> list[TokenSpans]:
+        """The tokens of each whole text and the characters they stand for."""
+        found = self.tokenizer.encode_batch(list(texts))
+        return [token_spans(one.ids, one.offsets, one.special_tokens_mask) for one in found]
 
     def embeddings(self, tokens: Sequence[Tokens]) -> Floats:
         """Sums of word, position and segment embeddings, before normalisation: (tokens, d)."""
