@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..records import TokenVectors
@@ -25,7 +26,7 @@ from .plain_bert import AT_ONCE
 from .whole_words import Ids, Pieces
 
 if TYPE_CHECKING:
-    from torch import device, dtype
+    from torch import Tensor, device, dtype
 
 MODEL_TYPES = ("MultiVectorEncoder", "ColBERT")
 STANFORD = "HF_ColBERT"
@@ -109,6 +110,13 @@ class LoadedTokens:
 
         No tokens where the model itself pools several into one vector.
         """
+        ids, offsets, vectors = self.states(texts, prompt, is_query=is_query)
+        return ids, TokenVectors(offsets, vectors.float().numpy(force=True))
+
+    def states(
+        self, texts: Sequence[str], prompt: str | None, *, is_query: bool
+    ) -> "tuple[Ids | None, NDArray[np.int64], Tensor]":
+        """The tokens, the offsets of the texts, and the vectors as they lie on the device."""
         import torch
         from sentence_transformers.util import batch_to_device
 
@@ -118,12 +126,12 @@ class LoadedTokens:
             features = self._model(batch_to_device(features, self._model.device), task=task)
             self._check(features)
             scored = features["attention_mask"].bool()
-            vectors = features["token_embeddings"][scored].float().numpy(force=True)
+            vectors = features["token_embeddings"][scored]
         counts = scored.sum(1).numpy(force=True)
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         ids = features["input_ids"]
         known = ids[scored].numpy(force=True) if ids.shape == scored.shape else None
-        return known, TokenVectors(offsets, vectors)
+        return known, offsets, vectors
 
     def _check(self, features: dict[str, Any]) -> None:
         if not {"token_embeddings", "attention_mask", "input_ids"} <= features.keys():

@@ -9,10 +9,14 @@ from ..records import JSON
 from ..stages import Encoder
 
 ENCODERS: dict[str, tuple[str, str]] = {
+    "adapted": (".adapter", "AdaptedEncoder"),
     "analyzer": (".analyzer", "Analyzer"),
     "bi-encoder": (".bi_encoder", "BiEncoder"),
     "hashing": (".hashing", "HashingEncoder"),
     "splade": (".sparse_splade", "SpladeEncoder"),
+    "three-outputs-dense": (".three_outputs", "DenseOutput"),
+    "three-outputs-multi": (".three_outputs", "MultiOutput"),
+    "three-outputs-sparse": (".three_outputs", "SparseOutput"),
     "tokens": (".token_encoder", "TokenEncoder"),
 }
 """The module and class behind each "class" of a fingerprint's settings.

@@ -25,7 +25,6 @@ from .bi_encoder import (
     WINDOW,
     Progress,
     Vectors,
-    by_length,
     check_number_type,
     check_texts,
     length_limit,
@@ -33,10 +32,12 @@ from .bi_encoder import (
 )
 from .fingerprint import files_digest, fingerprint_of
 from .loaded_tokens import LoadedTokens, is_multi_vector
+from .matryoshka import unit as of_length_1
 from .model_folder import EMBEDDED, find_model
 from .packed_bert import PackedBert
 from .plain_bert import PlainBert, read_plain_bert, read_safetensors
 from .processor import choose_device, choose_number_type
+from .text_batches import by_length
 from .whole_words import Ids, Pieces, bert_pieces, only, whole_words, without_stop_words
 
 if TYPE_CHECKING:
@@ -186,7 +187,7 @@ class TokenEncoder:
             keys = self._by_pieces(_known(ids, self._model.name), keys, drops_punctuation, is_query)
         if self._gate and not is_query:
             keys = without_stop_words(keys, *self._gate)
-        return TokenVectors(keys.offsets, _unit(keys.vectors)) if self._normalizes else keys
+        return TokenVectors(keys.offsets, of_length_1(keys.vectors)) if self._normalizes else keys
 
     def _by_pieces(
         self, ids: Ids, keys: TokenVectors, drops_punctuation: bool, is_query: bool
@@ -266,11 +267,6 @@ _KEPT = (
     "dtype",
 )
 """The settings that make an encoder again; all change its vectors."""
-
-
-def _unit(vectors: Vectors) -> Vectors:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(lengths, np.finfo(np.float32).tiny))
 
 
 def _known(ids: Ids | None, name: str) -> Ids:
