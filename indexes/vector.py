@@ -1,6 +1,7 @@
 """The vector index: passages as float vectors, found by inner product or cosine.
 
-Search is exact up to a size at which a graph takes over, see `Vector.graph_rows`. A score is the
+Search is exact up to a size at which a graph takes over, see `Vector.graph_rows`, unless another
+structure is asked for. A score is the
 product of the stored vector and the query (both normalised for cosine), summed in float64 and
 rounded to float32, so it does not depend on how the passages came into the index.
 """
@@ -17,14 +18,19 @@ from ..records import JSON, Bitmap, Neighbours
 from .family import BadKey, OpenPart
 from .vector_codes import LARGEST
 from .vector_exact import Coded, search_exactly
-from .vector_graph import has_faiss, load_faiss, write_graph
+from .vector_finders import NEED_FAISS, write_structure
+from .vector_graph import load_faiss
 from .vector_part import Blocks, in_blocks, live_blocks, live_rows, open_coded, write_vectors
-from .vector_search import VectorPart, best_of, search_by_graph
+from .vector_pq import pieces_of
+from .vector_search import VectorPart, best_of, search_approximately
 
 if TYPE_CHECKING:
     from ..storage import PartWriter
 
 Vectors = NDArray[np.float32]
+
+SEARCHES = ("auto", "exact", "hnsw", "ivf-pq", "ivf-sq8", "ivf-rabitq", "binary")
+_COUNTS = ("build_effort", "effort", "graph_rows", "threads", "probes", "depth", "least_rows")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +39,17 @@ class Vector:
 
     dimensions: of every vector.  metric: "cosine" or "ip", the inner product.
     dtype: "float32" or "float16", how vectors are stored.
-    search: "exact"; "hnsw", by a graph; or "auto", by a graph for parts of at least `graph_rows`
-    rows when faiss is installed, else exact.
+    search: "exact"; "hnsw", by a graph; "ivf-pq", "ivf-rabitq" or "ivf-sq8", in cells, by 4 bits,
+    1 bit or 8 bits a dimension or so; "binary", by 1 bit a dimension without cells; or "auto", by
+    a graph for parts of at least `graph_rows` rows when faiss is installed, else exact. Whatever
+    leads to them, results have exact scores from the stored vectors.
     links, build_effort, effort: M, efConstruction and efSearch of the graph; a search for k uses
-    at least 2 k as its effort.  threads: for building it.
+    at least 2 k as its effort.  threads: for building it, or for learning codes.
+    lists: cells of a part, 1.5 times the root of its rows unless given.  probes: cells that a
+    query looks into, more for a large k.  depth: rows whose short codes are the best, which are
+    looked at more closely; at least 4 k.  pieces: numbers of 4 bits that "ivf-pq" makes of a
+    vector, one for two dimensions unless given.  least_rows: smaller parts have no cells and no
+    bits, and are searched exactly; a merge makes large ones.
 
     The defaults, judged at 384 dimensions on one core: a graph answers single
     queries sooner from about ten thousand rows on and batches from a few hundred thousand, but
@@ -48,22 +61,36 @@ class Vector:
     dimensions: int
     metric: Literal["cosine", "ip"] = "cosine"
     dtype: Literal["float32", "float16"] = "float32"
-    search: Literal["auto", "exact", "hnsw"] = "auto"
+    search: Literal["auto", "exact", "hnsw", "ivf-pq", "ivf-sq8", "ivf-rabitq", "binary"] = "auto"
     links: int = 32
     build_effort: int = 100
     effort: int = 48
     graph_rows: int = 500_000
     threads: int = 1
+    lists: int | None = None
+    probes: int = 16
+    depth: int = 100
+    pieces: int | None = None
+    least_rows: int = 10_000
     kind: ClassVar[str] = "vector"
 
     def __post_init__(self) -> None:
         self._check_choice("metric", ("cosine", "ip"))
         self._check_choice("dtype", ("float32", "float16"))
-        self._check_choice("search", ("auto", "exact", "hnsw"))
+        self._check_choice("search", SEARCHES)
         self._check_number("dimensions", 1, 65_536)
         self._check_number("links", 2, 1024)
-        for name in ("build_effort", "effort", "graph_rows", "threads"):
+        for name in _COUNTS:
             self._check_number(name, 1, 2**31 - 1)
+        if self.lists is not None:
+            self._check_number("lists", 1, 2**24)
+        if self.pieces is not None:
+            self._check_number("pieces", 1, self.dimensions)
+            if self.dimensions % self.pieces:
+                raise UsageError(
+                    f"pieces={self.pieces} do not divide {self.dimensions} dimensions",
+                    remedy=f"Use {pieces_of(self.dimensions)} or another divisor",
+                )
 
     def _check_choice(self, name: str, known: tuple[str, ...]) -> None:
         if getattr(self, name) not in known:
@@ -86,7 +113,7 @@ class Vector:
         check_vectors(keys, self)
 
     def builder(self) -> "VectorBuilder":
-        if self.search == "hnsw":
+        if self.search in NEED_FAISS:
             load_faiss()
         return VectorBuilder(self)
 
@@ -100,9 +127,7 @@ class Vector:
 
     def _write(self, writer: "PartWriter", blocks: Blocks) -> None:
         rows = write_vectors(writer, blocks, self.dimensions, self.dtype)
-        wanted = self.search == "auto" and rows >= self.graph_rows and has_faiss()
-        if rows and (wanted or self.search == "hnsw"):
-            write_graph(writer, blocks, self.dtype, self.links, self.build_effort, self.threads)
+        write_structure(writer, blocks, rows, self)
 
 
 def check_vectors(keys: Vectors, family: Vector) -> None:
@@ -178,7 +203,7 @@ class VectorIndex:
         self._parts = [self._open(part) for part in parts]
 
     def _open(self, part: OpenPart) -> VectorPart:
-        return VectorPart(part, self._family.dimensions, self._family.dtype)
+        return VectorPart(part, self._family)
 
     @property
     def rows(self) -> int:
@@ -234,9 +259,8 @@ class VectorIndex:
         found: list[Neighbours] = []
         for part in self._parts:
             live = live_rows(part.opened, allowed)
-            if self._family.search != "exact" and part.takes_graph(live, self._family.search):
-                effort = self._family.effort
-                found.append(search_by_graph(part, live, queries, depth, effort))
+            if part.is_approximate(live):
+                found.append(search_approximately(part, live, queries, depth))
             else:
                 exactly.append((part.coded, live))
         if exactly or not found:

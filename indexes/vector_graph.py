@@ -59,7 +59,7 @@ def write_graph(
     Memory: all vectors once, and the graph.
     """
     faiss, graph = load_faiss(), None
-    with _threads(faiss, threads):
+    with threads_of(faiss, threads):
         for block in blocks():
             if graph is None:
                 graph = _empty(faiss, block.shape[1], vectors_dtype, links)
@@ -106,11 +106,15 @@ def search_graph(
     effort = min(effort, len(graph.lent[1]))  # faiss makes room for all of it
     asked = faiss.SearchParametersHNSW(efSearch=max(effort, k))
     if live is not None:
-        bits = np.packbits(live, bitorder="little")
-        asked.sel = selector = faiss.IDSelectorBitmap(bits)
-        assert selector is not None  # it has to outlive the search
+        asked.sel = lent = selector(faiss, live)
+        assert lent is not None  # it has to outlive the search
     rows: NDArray[np.int64] = graph.index.search(queries, k, params=asked)[1]
     return rows
+
+
+def selector(faiss: Any, live: Bitmap) -> Any:
+    """Lets faiss look at live rows only."""
+    return faiss.IDSelectorBitmap(np.packbits(live, bitorder="little"))
 
 
 def _empty(faiss: Any, dimensions: int, dtype: str, links: int) -> Any:
@@ -181,7 +185,7 @@ def _damaged(what: str) -> Damaged:
 
 
 @contextmanager
-def _threads(faiss: Any, threads: int) -> Iterator[None]:
+def threads_of(faiss: Any, threads: int) -> Iterator[None]:
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(min(threads, os.cpu_count() or 1))
     try:

@@ -1,7 +1,7 @@
 """The exact top k out of blocks of approximate products: kernels over one batch of queries.
 
 A passage whose bounds leave open whether it is among the top k is a candidate. From time to time
-`_prune` takes the k-th greatest number L among the lower bounds of a query's candidates and the
+`prune` takes the k-th greatest number L among the lower bounds of a query's candidates and the
 scores that were found already: k passages are known to reach L, so that candidates whose upper
 bounds are below L (less a margin for the rounding of scores to float32) are out, and so is
 whatever comes later with such an upper bound. `settle` computes the exact scores of the others,
@@ -59,10 +59,10 @@ class TopK(NamedTuple):
     turns: NDArray[np.int64]
 
 
-_TERMS = types.NamedTuple(  # type: ignore[no-untyped-call]
+QUERY_TERMS = types.NamedTuple(  # type: ignore[no-untyped-call]
     (float64[::1], float32[::1], float32[::1], float32[::1], float64[::1]), QueryTerms
 )
-_TOP = types.NamedTuple(  # type: ignore[no-untyped-call]
+TOP = types.NamedTuple(  # type: ignore[no-untyped-call]
     (float32[:, ::1], int64[:, ::1], float64[::1], float32[::1])
     + (int64[:, ::1], float64[:, ::1], float64[:, ::1], int64[::1], int64[::1]),
     TopK,
@@ -133,7 +133,7 @@ def reached_by(values, k, low):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _prune(top, terms, query):  # type: ignore[no-untyped-def]
+def prune(top, terms, query):  # type: ignore[no-untyped-def]
     """Raise the limit of a query by what its candidates show, and forget those below it."""
     k, count, hits = top.found_scores.shape[1], top.counts[query], 0
     known = np.empty(k + count)
@@ -179,7 +179,7 @@ def put(scores, numbers, score, number):  # type: ignore[no-untyped-def]
     scores[at], numbers[at] = score, number
 
 
-@njit(void(_TOP, _TERMS), cache=True, nogil=True)
+@njit(void(TOP, QUERY_TERMS), cache=True, nogil=True)
 def open_part(top, terms):  # type: ignore[no-untyped-def]
     """Begin a part: the limits stay, what is added to its scores differs."""
     for query in range(top.limits.shape[0]):
@@ -228,7 +228,7 @@ def _examine(products, ranges, rows, live, first, last, margin32, terms, top, qu
 @njit(
     [
         int64(read_only(kind, 2), read_only(float32, 2), int64[::1], read_only(boolean, 1),
-              _TERMS, _TOP, int64)
+              QUERY_TERMS, TOP, int64)
         for kind in (int32, float32)
     ],
     cache=True, nogil=True,
@@ -253,7 +253,7 @@ def scan(products, ranges, rows, live, terms, top, resume):  # type: ignore[no-u
             if maxima[query] >= 0:
                 margin = reach * terms.reaches[query] + error * terms.norms[query]
                 if top.counts[query] + TILE > top.turns[query]:
-                    _prune(top, terms, query)
+                    prune(top, terms, query)
                     if top.counts[query] + TILE > top.turns[query]:
                         return (first // TILE) * queries + query
                 _examine(products, ranges, rows, live, first, last, margin, terms, top, query)
@@ -261,7 +261,7 @@ def scan(products, ranges, rows, live, terms, top, resume):  # type: ignore[no-u
     return -1
 
 
-@njit(int64(_TOP, _TERMS, boolean, int64[::1], int64[::1]), cache=True, nogil=True)
+@njit(int64(TOP, QUERY_TERMS, boolean, int64[::1], int64[::1]), cache=True, nogil=True)
 def pick(top, terms, surely, which, rows):  # type: ignore[no-untyped-def]
     """Move candidates into `which` (queries) and `rows`; returns how many.
 
@@ -270,7 +270,7 @@ def pick(top, terms, surely, which, rows):  # type: ignore[no-untyped-def]
     taken = 0
     for query in range(top.counts.shape[0]):
         if surely:
-            _prune(top, terms, query)
+            prune(top, terms, query)
         kept = 0
         for i in range(top.counts[query]):
             if top.uppers[query, i] < top.limits[query]:
@@ -304,7 +304,7 @@ def score(vectors, rows, queries, which, scores):  # type: ignore[no-untyped-def
         scores[i] = total
 
 
-@njit(void(_TOP, _TERMS, int64[::1], int64[::1], float32[::1]), cache=True, nogil=True)
+@njit(void(TOP, QUERY_TERMS, int64[::1], int64[::1], float32[::1]), cache=True, nogil=True)
 def take(top, terms, which, numbers, scores):  # type: ignore[no-untyped-def]
     """Enter passages with exact scores."""
     for i in range(which.shape[0]):

@@ -206,9 +206,25 @@ def cosines(keys: np.ndarray, queries: np.ndarray) -> np.ndarray:
     return queries.astype(np.float64) @ keys.astype(np.float64).T / np.outer(*lengths)
 
 
+def inner_products(keys: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    return queries.astype(np.float64) @ keys.astype(np.float64).T
+
+
 def half_products(keys: np.ndarray, queries: np.ndarray) -> np.ndarray:
     """Inner products with what float16 keeps of the passages."""
     return queries.astype(np.float64) @ keys.astype(np.float16).astype(np.float64).T
+
+
+def every_cell(search: str, metric: str = "cosine", **settings: Any) -> Case:
+    """A structure of which all is looked at, so that it finds what brute force does."""
+    whole = {"lists": 3, "least_rows": 3, "probes": 3, "depth": 1000, "metric": metric, **settings}
+    return Case(
+        family=load_family("vector", {"dimensions": 12, "search": search, **whole}),
+        encode=directions,
+        score=cosines if metric == "cosine" else inner_products,
+        join=np.concatenate,
+        spoil=row_of_nan,
+    )
 
 
 CASES = {
@@ -255,6 +271,10 @@ CASES = {
         join=np.concatenate,
         spoil=row_of_nan,
     ),
+    "ivf-pq": every_cell("ivf-pq", pieces=4),
+    "ivf-sq8": every_cell("ivf-sq8", metric="ip"),
+    "ivf-rabitq": every_cell("ivf-rabitq"),
+    "binary": every_cell("binary"),
 }
 
 

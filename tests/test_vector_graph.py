@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ragstone.errors import Damaged, MissingExtra, UsageError
-from ragstone.indexes import vector_graph, vector_search
+from ragstone.indexes import vector_finders, vector_graph, vector_search
 from ragstone.indexes.family import OpenPart
 from ragstone.indexes.vector import Vector, VectorIndex
 from ragstone.indexes.vector_graph import open_graph, search_graph
@@ -128,7 +128,7 @@ def test_what_faiss_leaves_out_is_never_looked_up(
         efforts.append(effort)
         return np.full((len(queries), k), -1, np.int64)
 
-    monkeypatch.setattr(vector_search, "search_graph", finds_nothing)
+    monkeypatch.setattr(vector_finders, "search_graph", finds_nothing)
     allowed = np.arange(ROWS) % 2 == 0
     found = open_graph_index().search(QUERIES, 10, allowed=allowed)
     wanted = open_exact().search(QUERIES, 10, allowed=allowed)
@@ -181,8 +181,7 @@ def test_auto_builds_a_graph_from_its_size_on() -> None:
 def test_without_faiss(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever asks for a graph hears what is missing; "auto" stays exact."""
     monkeypatch.setattr(vector_graph, "has_faiss", lambda: False)
-    monkeypatch.setattr("ragstone.indexes.vector.has_faiss", lambda: False)
-    monkeypatch.setattr(vector_search, "has_faiss", lambda: False)
+    monkeypatch.setattr(vector_finders, "has_faiss", lambda: False)
     with pytest.raises(MissingExtra, match=r"ragstone\[dense\]"):
         GRAPH.builder()
     with pytest.raises(MissingExtra):
