@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -117,21 +118,28 @@ def load(
 
     kind: the class of sentence-transformers that loads it.
     """
+    with loading(model):
+        import sentence_transformers
+
+        return getattr(sentence_transformers, kind)(
+            str(model.folder),
+            device=str(target),
+            local_files_only=True,
+            trust_remote_code=False,
+            model_kwargs={"dtype": number_type, "use_safetensors": True},
+        ).eval()
+
+
+@contextmanager
+def loading(model: ModelFolder) -> Iterator[None]:
+    """A model is loaded here: silently, and whatever goes wrong names its folder."""
     # transformers tokenizes in parallel threads, and warns when the process forks later
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    try:
-        import sentence_transformers
-    except ImportError:
-        raise MissingExtra("sentence-transformers", "dense") from None
+    if not (find_spec("transformers") and find_spec("sentence_transformers")):
+        raise MissingExtra("sentence-transformers", "dense")
     try:
         with no_progress_bars():
-            return getattr(sentence_transformers, kind)(
-                str(model.folder),
-                device=str(target),
-                local_files_only=True,
-                trust_remote_code=False,
-                model_kwargs={"dtype": number_type, "use_safetensors": True},
-            ).eval()
+            yield
     except Exception as error:  # loading reads foreign configuration: any error may come of it
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise InputError(

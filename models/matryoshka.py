@@ -46,13 +46,17 @@ def keep_layers(transformer: "Module", asked: int, model: str) -> None:
     del layers[asked:]
 
 
-def layers_of(transformer: "Module", model: str) -> "ModuleList":
-    """The list of a model's layers: the outermost one that is as long as its configuration says."""
+def layers_of(transformer: "Module", model: str, kept: int | None = None) -> "ModuleList":
+    """The list of a model's layers: the outermost that is as long as its configuration says.
+
+    kept: how many `keep_layers` has left.
+    """
     from torch.nn import ModuleList
 
     config: Any = transformer.config
+    count = kept or config.num_hidden_layers
     for module in transformer.modules():
-        if isinstance(module, ModuleList) and len(module) == config.num_hidden_layers:
+        if isinstance(module, ModuleList) and len(module) == count:
             return module
     raise UsageError(
         f"the layers of {model!r} cannot be told apart", remedy="Leave out the option 'layers'"
