@@ -6,7 +6,6 @@ is no index family, because it could not keep their contract: Lucene counts dele
 statistics until it merges, so a score would depend on how the passages came in.
 """
 
-import hashlib
 import json
 import re
 import shutil
@@ -21,6 +20,7 @@ from ..errors import DiskError, InputError, UsageError
 from ..indexes.collection import Collection
 from ..records import Passage, WeightedTerms
 from ..storage.disk import writing
+from .generation import generation_stamp
 from .java import java, java_errors, start_java
 from .lucene import Feedback, LuceneRetriever, whole_weights
 
@@ -75,24 +75,12 @@ def lucene_beside(
     text_of: what is indexed of a passage, the same at every call.  feedback needs an index of its
     own, four times as large.  settings: the others of LuceneRetriever; filters work.
     """
-    name = _name(collection) if feedback is None else f"{_name(collection)}-vectors"
+    name = generation_stamp(collection) + ("-vectors" if feedback else "")
     folder = collection.folder / "lucene" / name
     if not folder.is_dir():
-        _rebuild(collection, text_of, folder, vectors=feedback is not None)
+        _rebuild(collection, text_of, folder, vectors=bool(feedback))
     passages = collection.passages
     return LuceneRetriever(folder, passages=passages, feedback=feedback, **settings)
-
-
-def _name(collection: Collection) -> str:
-    """The number of the generation and a digest of its manifest, which says what is in it."""
-    for manifest in collection.log():
-        if manifest.generation == collection.generation:
-            digest = hashlib.sha256(manifest.encode()).hexdigest()
-            return f"{manifest.generation:012d}-{digest[:16]}"
-    raise UsageError(
-        f"generation {collection.generation} is gone, and no Lucene index was made of it",
-        remedy="Open the collection again",
-    )
 
 
 def _rebuild(
