@@ -38,7 +38,7 @@ from .packed_bert import PackedBert
 from .plain_bert import PlainBert, read_plain_bert, read_safetensors
 from .processor import choose_device, choose_number_type
 from .text_batches import by_length
-from .whole_words import Ids, Pieces, bert_pieces, only, whole_words, without_stop_words
+from .whole_words import Ids, Pieces, bert_pieces, joined_pieces, one_each, only, without_stop_words
 
 if TYPE_CHECKING:
     from torch import device, dtype
@@ -198,10 +198,14 @@ class TokenEncoder:
             kept &= ~pieces.special[ids]
         if drops_punctuation:
             kept &= ~pieces.punctuation[ids]
-        ids, keys = ids[kept], only(keys, kept)
+        first = pieces.first(ids, keys.offsets)  # while all are there: a mark ends a word
+        ids, first, keys = ids[kept], first[kept], only(keys, kept)
         if self.unit == "token":
             return keys
-        return whole_words(keys, ids, pieces, merged=not is_query, stems=self.unit == "stem")
+        words = joined_pieces(keys, first)
+        if is_query:
+            return words
+        return one_each(words, pieces.words(ids, first), stems=self.unit == "stem")
 
     @cached_property
     def _pieces(self) -> Pieces:

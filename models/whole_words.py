@@ -13,9 +13,10 @@ ColBERTer: Contextualized Late Interactions using Enhanced Reduction, CIKM 2022,
 https://arxiv.org/abs/2203.13088
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -66,11 +67,8 @@ class Pieces:
 
     @cached_property
     def punctuation(self) -> Bitmap:
-        """(pieces,) bool: without a letter or digit; special tokens are none."""
-        marked = self._wordless & ~self.special
-        if self.unknown is not None:
-            marked[self.unknown] = False
-        return marked
+        """(pieces,) bool: without a letter or digit, but no special token and no space alone."""
+        return np.array([bool(text) and not _wordy(text) for text in self._texts])
 
     def first(self, ids: Ids, offsets: NDArray[np.int64]) -> Bitmap:
         """(pieces of all texts,) bool: where a word begins."""
@@ -82,11 +80,9 @@ class Pieces:
 
     def words(self, ids: Ids, first: Bitmap) -> list[str]:
         """The words in lower case; special and unknown tokens are "" each."""
-        starts = np.flatnonzero(first).tolist()
-        ends = [*starts[1:], len(ids)]
+        bounds = [*np.flatnonzero(first).tolist(), len(ids)]
         texts, listed = self._texts, ids.tolist()
-        spans = zip(starts, ends, strict=True)
-        joined = ["".join([texts[id] for id in listed[a:b]]) for a, b in spans]
+        joined = ["".join([texts[id] for id in listed[a:b]]) for a, b in pairwise(bounds)]
         return ["".join(word.lower().split()) for word in joined]
 
     @cached_property
@@ -105,7 +101,7 @@ class Pieces:
             texts = [decode([piece]) for piece in self._pieces]
         for number in (*self.special_ids, *([] if self.unknown is None else [self.unknown])):
             texts[number] = ""
-        return [text.replace(MARKS[0], "") for text in texts]
+        return [text.replace(MARKS[0], "").strip() for text in texts]
 
     @cached_property
     def _continues(self) -> Bitmap:
@@ -117,13 +113,10 @@ class Pieces:
     @cached_property
     def _alone(self) -> Bitmap:
         """(pieces,) bool: joined to nothing before or after."""
-        unspaced = [_unspaced(text) for text in self._texts]
-        return np.asarray(self._wordless | np.array(unspaced))
-
-    @cached_property
-    def _wordless(self) -> Bitmap:
-        """(pieces,) bool: without a letter or digit."""
-        return np.array([not any(map(str.isalnum, text)) for text in self._texts])
+        alone = self.special | self.punctuation | np.array([*map(_unspaced, self._texts)])
+        if self.unknown is not None:
+            alone[self.unknown] = True
+        return np.asarray(alone)
 
     @property
     def _word_piece(self) -> bool:
@@ -144,26 +137,18 @@ def bert_pieces(tokenizer: "Tokenizer") -> Pieces:
     return Pieces(tokenizer, sorted(own - {unknown}), unknown)
 
 
-def whole_words(
-    keys: TokenVectors, ids: Ids, pieces: Pieces, *, merged: bool, stems: bool = False
-) -> TokenVectors:
-    """The mean of the vectors of each word's pieces, words in the order of the text.
-
-    ids: (vectors,) the pieces behind `keys`.  merged: one vector for equal words of a text, the
-    mean of theirs, where the first stands; with `stems` also for words of equal stem. Special
-    tokens are words that equal no other.
-    """
-    first = pieces.first(ids, keys.offsets)
+def joined_pieces(keys: TokenVectors, first: Bitmap) -> TokenVectors:
+    """The mean of the vectors of each word's pieces; `first`: (vectors,) where a word begins."""
     starts = np.flatnonzero(first)
-    offsets = np.searchsorted(starts, keys.offsets)
-    words = TokenVectors(offsets, _means(keys.vectors, starts))
-    if not merged:
-        return words
-    return _one_each(words, _numbers(pieces.words(ids, first), stems))
+    return TokenVectors(np.searchsorted(starts, keys.offsets), _means(keys.vectors, starts))
 
 
-def _one_each(words: TokenVectors, numbers: NDArray[np.int64]) -> TokenVectors:
-    """`words` with the mean of those that have equal `numbers` (words,) in a text."""
+def one_each(words: TokenVectors, names: Sequence[str], *, stems: bool = False) -> TokenVectors:
+    """The mean of the vectors of equal words of a text, where the first of them stands.
+
+    names: the words, of which "" equals no other.  stems: words of one stem are equal.
+    """
+    numbers = _numbers(names, stems)
     texts = np.repeat(np.arange(len(words)), np.diff(words.offsets))
     pairs = texts * (numbers.max(initial=0) + 1) + numbers
     _, places, groups = np.unique(pairs, return_index=True, return_inverse=True)
@@ -175,12 +160,12 @@ def _one_each(words: TokenVectors, numbers: NDArray[np.int64]) -> TokenVectors:
     return TokenVectors(offsets, _means(words.vectors[together], starts))
 
 
-def _numbers(words: list[str], stems: bool) -> NDArray[np.int64]:
+def _numbers(words: Sequence[str], stems: bool) -> NDArray[np.int64]:
     """(words,) equal where the words, or their stems, are; "" equals nothing."""
     if stems:
         from .analyzer import stemmed  # compiles kernels
 
-        words = [stem.decode() for stem in stemmed(words)]
+        words = [stem.decode() for stem in stemmed(list(words))]
     numbers: dict[str, int] = {}
     equal = [numbers.setdefault(word, len(numbers)) if word else -1 for word in words]
     found = np.array(equal, dtype=np.int64)
@@ -211,6 +196,10 @@ def without_stop_words(keys: TokenVectors, weight: Vectors, bias: Vectors) -> To
     gates = np.maximum(keys.vectors @ weight + bias, 0)
     scaled = TokenVectors(keys.offsets, keys.vectors * gates[:, None])
     return only(scaled, gates > 0)
+
+
+def _wordy(text: str) -> bool:
+    return any(character.isalnum() for character in text)
 
 
 def _unspaced(text: str) -> bool:
