@@ -25,6 +25,7 @@ from .loaded_encoder import LoadedEncoder
 from .matryoshka import check_layers, first_dimensions, unit
 from .model_folder import EMBEDDED, ModelFolder, find_model
 from .packed_bert import PackedBert
+from .passage_text import names
 from .plain_bert import PlainBert, read_plain_bert
 from .processor import NUMBER_TYPES, choose_device, choose_number_type
 from .text_batches import by_length as by_length
@@ -97,6 +98,7 @@ class BiEncoder:
         device: str = "auto",
     ) -> None:
         check_number_type(dtype)
+        names(prepend)
         self._model = found = find_model(str(model))
         self.query_prompt = found.query_prompt if query_prompt is None else query_prompt
         self.passage_prompt = found.passage_prompt if passage_prompt is None else passage_prompt

@@ -38,6 +38,7 @@ from .instructions import one_each
 from .late_chunking import ChunkedText, late_vectors
 from .matryoshka import check_layers, first_dimensions, unit
 from .model_folder import find_model
+from .passage_text import names
 from .processor import choose_device, choose_number_type
 from .text_batches import by_length
 from .token_spans import TokenSpans, spans_by
@@ -97,6 +98,7 @@ class DecoderEncoder:
         if late_chunking:
             _check_late(pooling, passage_template, prepend_layers)
         check_number_type(dtype)
+        names(prepend)
         self._model = found = find_model(str(model))
         check_layers(layers, found)
         limit = length_limit(max_length, found) or LONGEST
