@@ -116,6 +116,7 @@ def _lazily(module: str, name: str) -> Callable[..., Family[Any, Any]]:
 
 FAMILIES: dict[str, Callable[..., Family[Any, Any]]] = {
     "inverted": _lazily(".inverted", "Inverted"),
+    "multivector": _lazily(".multivector", "MultiVector"),
     "vector": _lazily(".vector", "Vector"),
 }
 """How each kind is made from its settings; a family from outside registers itself here."""
