@@ -93,7 +93,7 @@ def require_encoder(what: str, learned_for: Fingerprint, found: Fingerprint) -> 
     """Raise Mismatch unless `found` is the encoder that `what` was learned for."""
     if learned_for.digest != found.digest:
         raise Mismatch(
-            f"the {what} was learned for {short(learned_for)}, the encoder is {short(found)}",
+            f"{what} learned for {short(learned_for)}, but the encoder is {short(found)}",
             remedy="Use the encoder that it was learned for, or train it again",
         )
 
