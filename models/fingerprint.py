@@ -61,6 +61,11 @@ def files_digest(model: ModelFolder) -> str:
     return digest({"files": listed})
 
 
+def file_digest(path: Path | None) -> str | None:
+    """sha256 of one file, None where there is none."""
+    return _sha256(path) if path is not None and path.is_file() else None
+
+
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -14,6 +14,8 @@ ENCODERS: dict[str, tuple[str, str]] = {
     "bi-encoder": (".bi_encoder", "BiEncoder"),
     "decoder-encoder": (".decoder_encoder", "DecoderEncoder"),
     "hashing": (".hashing", "HashingEncoder"),
+    "prompted-dense": (".sparse_prompted", "PromptedDense"),
+    "prompted-sparse": (".sparse_prompted", "PromptedSparse"),
     "splade": (".sparse_splade", "SpladeEncoder"),
     "tilde": (".tilde", "TildeEncoder"),
     "three-outputs-dense": (".three_outputs", "DenseOutput"),

@@ -9,7 +9,6 @@ Geng et al., Towards Competitive Search Relevance for Inference-Free Learned Spa
 2024.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -27,7 +26,7 @@ from .bi_encoder import (
     length_limit,
     stated_name,
 )
-from .fingerprint import files_digest, fingerprint_of
+from .fingerprint import file_digest, files_digest, fingerprint_of
 from .model_folder import find_model
 from .processor import choose_device, choose_number_type
 from .sparse_lookup import (
@@ -108,12 +107,12 @@ class SpladeEncoder:
             "class": "splade",
             "model": stated_name(self._model),
             "files": files_digest(self._model),
-            "routes": _digest(self._model.folder / "router_config.json"),
+            "routes": file_digest(self._model.folder / "router_config.json"),
             "query_prompt": self.query_prompt,
             "passage_prompt": self.passage_prompt,
             "passage_terms": self.passage_terms,
             "query_terms": self.query_terms,
-            "weights": _digest(self.query_weights),
+            "weights": file_digest(self.query_weights),
             "max_length": self.max_length,
             "dtype": self._dtype,
         }
@@ -225,10 +224,3 @@ def _terms(name: str, asked: int | None, own: int | None) -> int | None:
     if type(asked) is not int or asked < 1:
         raise UsageError(f"{name}={asked!r}", remedy="Use a whole number from 1, such as 128")
     return asked
-
-
-def _digest(path: Path | None) -> str | None:
-    """sha256 of a file, None where there is none."""
-    if path is None or not path.exists():
-        return None
-    return hashlib.sha256(path.read_bytes()).hexdigest()
