@@ -159,11 +159,18 @@ def load_decoder(model: ModelFolder, number_type: "dtype") -> tuple[Any, Any]:
     with loading(model):
         from transformers import AutoModel, AutoTokenizer
 
-        options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-        tokenizer = AutoTokenizer.from_pretrained(model.folder, **options)
-        options |= {"dtype": number_type, "use_safetensors": True, "output_loading_info": True}
+        tokenizer = AutoTokenizer.from_pretrained(
+            model.folder, local_files_only=True, trust_remote_code=False
+        )
         with no_reports():
-            loaded, found = AutoModel.from_pretrained(model.folder, **options)
+            loaded, found = AutoModel.from_pretrained(
+                model.folder,
+                dtype=number_type,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
         if found["missing_keys"]:
             raise ValueError(f"it has no weights for {min(found['missing_keys'])}")
         return tokenizer, loaded
