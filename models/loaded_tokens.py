@@ -11,7 +11,9 @@ Santhanam et al., ColBERTv2: Effective and Efficient Retrieval via Lightweight L
 NAACL 2022.
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +50,8 @@ class LoadedTokens:
         self._where = str(model.folder)
         self._made_for_it = is_multi_vector(model)
         kind = "MultiVectorEncoder" if self._made_for_it else "SentenceTransformer"
-        self._model = load(model, number_type, target, kind)
+        with _unread_weights_unreported():
+            self._model = load(model, number_type, target, kind)
         if max_length is not None:
             self._model.max_seq_length = max_length
             if self._made_for_it:
@@ -140,3 +143,22 @@ class LoadedTokens:
                 where=self._where,
                 remedy="Use a transformer, or a model made for late interaction",
             )
+
+
+@contextmanager
+def _unread_weights_unreported() -> Iterator[None]:
+    """Without transformers' report of weights that it did not read, if that is all it reports.
+
+    Stanford's projection lies among the weights of the transformer, which has no place for it.
+    """
+
+    def telling(record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        return "LOAD REPORT" not in text or "MISSING" in text or "MISMATCH" in text
+
+    logger = logging.getLogger("transformers.modeling_utils")
+    logger.addFilter(telling)
+    try:
+        yield
+    finally:
+        logger.removeFilter(telling)

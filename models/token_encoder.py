@@ -59,8 +59,8 @@ class TokenEncoder:
     model: a multi-vector model of sentence-transformers, PyLate or Stanford's ColBERT, or any
         encoder; "all-MiniLM-L6-v2" comes inside a package and needs no network.
     query_prompt, passage_prompt: put before each text; the model's own unless given.
-    unit: what has a vector: "token"; "word", where the vectors of a word's pieces are averaged, in
-        passages also those of equal words; "stem", the same with words of one stem.
+    unit: what has a vector in passages: "token"; "word", the mean of all pieces of all equal words;
+        "stem", the same for words of one stem. Queries have one a token: they rank better so.
     special_tokens: keep the vectors of [CLS], [SEP], markers and masks.
     punctuation: keep those of punctuation in passages (queries keep it, as in ColBERT).
     normalize: divide each vector by its length; unless given, as the model was made.
@@ -182,29 +182,25 @@ class TokenEncoder:
 
     def _reduced(self, ids: Ids | None, keys: TokenVectors, is_query: bool) -> TokenVectors:
         """What the settings leave of all vectors of a batch."""
-        drops_punctuation = not (self.punctuation or is_query)
-        if self.unit != "token" or drops_punctuation or not self.special_tokens:
-            keys = self._by_pieces(_known(ids, self._model.name), keys, drops_punctuation, is_query)
+        changes = self.unit != "token" or not self.punctuation
+        if not self.special_tokens or (changes and not is_query):
+            keys = self._by_pieces(_known(ids, self._model.name), keys, is_query)
         if self._gate and not is_query:
             keys = without_stop_words(keys, *self._gate)
         return TokenVectors(keys.offsets, of_length_1(keys.vectors)) if self._normalizes else keys
 
-    def _by_pieces(
-        self, ids: Ids, keys: TokenVectors, drops_punctuation: bool, is_query: bool
-    ) -> TokenVectors:
+    def _by_pieces(self, ids: Ids, keys: TokenVectors, is_query: bool) -> TokenVectors:
         pieces = self._pieces
+        first = pieces.first(ids, keys.offsets)  # while all are there: a mark ends a word
         kept = np.ones(len(ids), dtype=np.bool_)
         if not self.special_tokens:
             kept &= ~pieces.special[ids]
-        if drops_punctuation:
+        if not (self.punctuation or is_query):
             kept &= ~pieces.punctuation[ids]
-        first = pieces.first(ids, keys.offsets)  # while all are there: a mark ends a word
         ids, first, keys = ids[kept], first[kept], only(keys, kept)
-        if self.unit == "token":
+        if self.unit == "token" or is_query:
             return keys
         words = joined_pieces(keys, first)
-        if is_query:
-            return words
         return one_each(words, pieces.words(ids, first), stems=self.unit == "stem")
 
     @cached_property

@@ -2,7 +2,6 @@
 
 A tokenizer cuts rare words into pieces. A passage that keeps one vector for each distinct word, or
 for each word stem, needs fewer of them, and each stands for something that a person can read.
-In a query equal words stay apart, so that a word that is asked for twice counts twice.
 
 Words are found from the pieces themselves, by the mark that a tokenizer puts at the start of a word
 or at its continuation; punctuation, and each character of a script that is written without spaces,
