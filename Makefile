@@ -3,7 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Whatever a run caches stays inside the .venv, so that removing the checkout removes everything.
-export NUMBA_CACHE_DIR := $(abspath $(VENV))/cache/numba
+# Numba notices an edited kernel but not edited kernels that it calls, and stale ones crash: so the
+# place of the cache depends on all of them.
+KERNELS := $(shell grep -rl --include=*.py njit indexes models corpus | sort | xargs cat | cksum | cut -d' ' -f1)
+export NUMBA_CACHE_DIR := $(abspath $(VENV))/cache/numba/$(KERNELS)
 export PIP_NO_CACHE_DIR := 1
 # Two threads on two busy cores are many times slower than one: tests and the demo state theirs.
 export OMP_NUM_THREADS ?= 1

@@ -1,6 +1,6 @@
 """Which encoder and which index stand behind the kinds that people type: bm25, dense."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
@@ -23,13 +23,20 @@ def dimensions(encoder: AnyEncoder) -> JSON:
     return width
 
 
+def token_dimensions(encoder: AnyEncoder) -> JSON:
+    """How many numbers a vector of a token has."""
+    width: int = encoder.encode_queries(["dimensions"]).vectors.shape[1]
+    return width
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """How one kind of index is made.
 
     encoder: "module:name" of what makes the keys; called with the model, if it takes one, and
-    options.  family: "module:name" of the settings of the index.  decided: those of them that the
-    encoder decides.  variants: names for some settings of the family.
+    options; without a `default` model one has to be given.  passes_on: the classes whose options an
+    encoder takes that chooses among them.  family: "module:name" of the settings of the index.
+    decided: those of them that are not free, from the encoder.  variants: names for some of them.
     """
 
     summary: str
@@ -38,9 +45,14 @@ class Recipe:
     decided: Mapping[str, Callable[[AnyEncoder], JSON]] = field(default_factory=dict)
     variants: Mapping[str, Settings] = field(default_factory=dict)
     takes_model: bool = True
+    default: bool = False
+    passes_on: tuple[str, ...] = ()
 
     def open_encoder(self, model: str | None, options: Settings) -> AnyEncoder:
-        """The encoder; the kind's own default without a model."""
+        """The encoder.  UsageError: a model is needed and none is given."""
+        if self.takes_model and not model and not self.default:
+            remedy = "Name one with --model [INDEX=]NAME, a folder or a Hugging Face name"
+            raise UsageError(f"an index of {self.summary} needs a model", remedy=remedy)
         make = _imported(self.encoder)
         encoder: AnyEncoder = make(*([model] if model else []), **options)
         return encoder
@@ -52,10 +64,14 @@ class Recipe:
         return family
 
     def options(self) -> list[str]:
-        """What may be set, where the encoder does not depend on the model."""
-        named = {**signature(_imported(self.encoder)).parameters, **self._settings()}
-        hidden = {"model", *(name for name, one in named.items() if one.kind is one.VAR_KEYWORD)}
-        return sorted({*named} - hidden)
+        """What may be set."""
+        return sorted({*self._encoder_options(), *self._settings()})
+
+    def _encoder_options(self) -> set[str]:
+        """Of the encoder, or of those that it may turn out to be."""
+        places = (self.encoder, *self.passes_on)
+        named = [one for place in places for one in signature(_imported(place)).parameters.values()]
+        return {one.name for one in named if one.kind is not one.VAR_KEYWORD} - {"model"}
 
     def _settings(self) -> Mapping[str, Parameter]:
         """The settings of the family that are free."""
@@ -67,23 +83,21 @@ class Recipe:
 
         One that both know is the encoder's; "index." before it says that the family is meant.
         """
-        known = self._settings()
-        own = signature(_imported(self.encoder)).parameters
-        meant = {name for name in options if name in known and name not in own}
+        settings, own = self._settings(), self._encoder_options()
+        meant = {name for name in options if name in settings and name not in own}
         meant |= {name for name in options if name.startswith("index.")}
         family = {name.removeprefix("index."): options[name] for name in options if name in meant}
         encoder = {name: options[name] for name in options if name not in meant}
-        _refuse_unknown(family, known, "the index")
-        if not any(one.kind is one.VAR_KEYWORD for one in own.values()):
-            _refuse_unknown(encoder, {**own, **known}, "it")
+        _refuse_unknown(family, settings, "the index")
+        _refuse_unknown(encoder, {*own, *settings}, "it")
         return encoder, family
 
 
-def _refuse_unknown(options: Settings, known: Mapping[str, Any], what: str) -> None:
+def _refuse_unknown(options: Settings, known: Collection[str], what: str) -> None:
     for name in options:
-        if name not in known or name == "model":
-            listed = ", ".join(sorted(set(known) - {"model", "kind"}))
-            raise UsageError(f"{what} has no option '{name}'", remedy=f"There are: {listed}")
+        if name not in known:
+            remedy = f"There are: {', '.join(sorted(known))}"
+            raise UsageError(f"{what} has no option '{name}'", remedy=remedy)
 
 
 def _imported(place: str) -> Any:
@@ -91,32 +105,69 @@ def _imported(place: str) -> Any:
     return getattr(import_module(f"..{module}", __package__), name)
 
 
-def dense_encoder(model: str | None = None, **options: Any) -> AnyEncoder:
-    """The encoder of dense vectors that `model` names: "hashing", a folder, or a name."""
-    if model == "hashing":
-        from ..models.hashing import HashingEncoder
+def impact(encoder: AnyEncoder) -> JSON:
+    """Learned weights are multiplied with those of the query."""
+    return "impact"
 
-        return HashingEncoder(**options)
-    from ..models.bi_encoder import BiEncoder
 
-    return BiEncoder(model, **options) if model else BiEncoder(**options)
+INVERTED, VECTOR, MULTI = (
+    "indexes.inverted:Inverted",
+    "indexes.vector:Vector",
+    "indexes.multivector:MultiVector",
+)
+_DENSE = ("exact", "hnsw", "ivf-pq", "ivf-sq8", "ivf-rabitq", "binary")
+_LATE = ("exact", "centroids", "fixed")
+
+
+def _searches(names: tuple[str, ...]) -> Mapping[str, Settings]:
+    return {name: {"search": name} for name in names}
+
+
+def _dense(summary: str, encoder: str, **more: Any) -> Recipe:
+    return Recipe(summary, encoder, VECTOR, {"dimensions": dimensions}, _searches(_DENSE), **more)
+
+
+def _late(summary: str, encoder: str, **more: Any) -> Recipe:
+    return Recipe(
+        summary, encoder, MULTI, {"dimensions": token_dimensions}, _searches(_LATE), **more
+    )
+
+
+def _sparse(summary: str, encoder: str) -> Recipe:
+    return Recipe(summary, encoder, INVERTED, {"scoring": impact})
 
 
 RECIPES: Mapping[str, Recipe] = {
-    "bm25": Recipe(
-        "words, by BM25",
-        "models.analyzer:Analyzer",
-        "indexes.inverted:Inverted",
-        takes_model=False,
-    ),
-    "dense": Recipe(
+    "bm25": Recipe("words, by BM25", "models.analyzer:Analyzer", INVERTED, takes_model=False),
+    "dense": _dense(
         "meaning, by one vector a passage",
-        "pipeline.recipes:dense_encoder",
-        "indexes.vector:Vector",
-        {"dimensions": dimensions},
-        variants={"exact": {"search": "exact"}, "hnsw": {"search": "hnsw"}},
+        "models.open_encoder:open_encoder",
+        default=True,
+        passes_on=("models.bi_encoder:BiEncoder", "models.decoder_encoder:DecoderEncoder"),
+    ),
+    "late": _late(
+        "meaning, by one vector a token (ColBERT, or any encoder)",
+        "models.token_encoder:TokenEncoder",
+        default=True,
+    ),
+    "splade": _sparse("words that a model adds and weighs", "models.sparse_splade:SpladeEncoder"),
+    "tilde": _sparse("words of the passage that a model weighs", "models.tilde:TildeEncoder"),
+    "m3-dense": _dense("vectors of a three-output model", "models.three_outputs:DenseOutput"),
+    "m3-sparse": _sparse("words of a three-output model", "models.three_outputs:SparseOutput"),
+    "m3-multi": _late("token vectors of a three-output model", "models.three_outputs:MultiOutput"),
+    "promptreps-dense": _dense(
+        "the state of a language model asked for a word", "models.sparse_prompted:PromptedDense"
+    ),
+    "promptreps-sparse": _sparse(
+        "the words that a language model would say", "models.sparse_prompted:PromptedSparse"
     ),
 }
+
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "m3": ("m3-dense", "m3-sparse", "m3-multi"),
+    "promptreps": ("promptreps-dense", "promptreps-sparse"),
+}
+"""Kinds that are several indexes, all filled by one pass of one model."""
 
 
 def default_names() -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from ..errors import UsageError
 from ..indexes.collection import Collection
 from ..records import JSON
-from .recipes import RECIPES, AnyEncoder, AnyFamily, Recipe, Settings
+from .recipes import GROUPS, RECIPES, AnyEncoder, AnyFamily, Recipe, Settings
 
 Models: TypeAlias = str | Mapping[str, str] | None
 """A model for the only index that takes one, or models by the names of indexes."""
@@ -19,10 +19,14 @@ _SPEC = re.compile(r"(?:(?P<name>[^=:]+)=)?(?P<kind>[^=:]+)(?::(?P<variant>[^=:]
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One index to build: its name in the collection, its kind, and how it departs from it."""
+    """One index to build: its name in the collection, its kind, and how it departs from it.
+
+    asked: the name under which it was asked for, that of the group where it is one of several.
+    """
 
     name: str
     kind: str
+    asked: str
     model: str | None = None
     variant: str | None = None
     options: Settings = field(default_factory=dict)
@@ -62,39 +66,48 @@ def wanted(
     one name, and a model or options that belong to none.
     """
     if not specs:
-        raise UsageError("no index was named", remedy=f"Choose from: {', '.join(RECIPES)}")
-    parsed = [_parsed(spec) for spec in specs]
+        raise UsageError("no index was named", remedy=f"Choose from: {_kinds()}")
+    parsed = [one for spec in specs for one in _parsed(spec)]
     names = [one.name for one in parsed]
     for name in names:
         if names.count(name) > 1:
             remedy = f"Name one of them otherwise, such as other={name}"
             raise UsageError(f"two indexes are called '{name}'", remedy=remedy)
-    by_name = _models_by_name(models, [one.name for one in parsed if one.recipe.takes_model])
-    set_for = options or {}
+    takers = dict.fromkeys(one.asked for one in parsed if one.recipe.takes_model)
+    by_name = _models_by_name(models, tuple(takers))
+    set_for, asked = options or {}, dict.fromkeys(one.asked for one in parsed)
     for name in set_for:
-        if name not in names:
-            remedy = f"The indexes are: {', '.join(names)}"
+        if name not in asked:
+            remedy = f"The indexes are: {', '.join(asked)}"
             raise UsageError(f"options are set for '{name}', which is no index", remedy=remedy)
     return tuple(
-        replace(one, model=by_name.get(one.name), options=set_for.get(one.name, {}))
+        replace(one, model=by_name.get(one.asked), options=set_for.get(one.asked, {}))
         for one in parsed
     )
 
 
-def _parsed(spec: str) -> Wanted:
+def _kinds() -> str:
+    return ", ".join((*RECIPES, *GROUPS))
+
+
+def _parsed(spec: str) -> list[Wanted]:
+    """The index, or those of a group."""
     found = _SPEC.fullmatch(spec)
     if not found:
         raise UsageError(
             f"'{spec}' names no index", remedy="Write KIND, KIND:VARIANT or NAME=KIND:VARIANT"
         )
     kind, variant = found["kind"], found["variant"]
+    name = found["name"] or kind
+    if kind in GROUPS and variant is None:
+        members = GROUPS[kind]
+        return [Wanted(name + one.removeprefix(kind), one, name) for one in members]
     if kind not in RECIPES:
-        known = ", ".join(RECIPES)
-        raise UsageError(f"there is no index kind '{kind}'", remedy=f"Choose from: {known}")
+        raise UsageError(f"there is no index kind '{kind}'", remedy=f"Choose from: {_kinds()}")
     if variant is not None and variant not in RECIPES[kind].variants:
         known = ", ".join(RECIPES[kind].variants) or "none"
         raise UsageError(f"'{kind}' has no variant '{variant}'", remedy=f"There are: {known}")
-    return Wanted(found["name"] or kind, kind, variant=variant)
+    return [Wanted(name, kind, name, variant=variant)]
 
 
 def _models_by_name(models: Models, takers: Sequence[str]) -> Mapping[str, str]:

@@ -28,18 +28,34 @@ def test_kinds_names_variants_models_and_options_are_told_apart() -> None:
         {"near": {"dimensions": 64, "links": 8}},
     )
     assert asked == (
-        Wanted("bm25", "bm25"),
-        Wanted("near", "dense", "hashing", "hnsw", {"dimensions": 64, "links": 8}),
-        Wanted("dense", "dense", "some/model"),
+        Wanted("bm25", "bm25", "bm25"),
+        Wanted("near", "dense", "near", "hashing", "hnsw", {"dimensions": 64, "links": 8}),
+        Wanted("dense", "dense", "dense", "some/model"),
     )
     assert wanted(["bm25", "dense"], "hashing")[1].model == "hashing"
+
+
+def test_a_group_is_several_indexes_of_one_model() -> None:
+    asked = wanted(["bm25", "big=m3"], "some/model", {"big": {"max_length": 64}})
+    assert [(one.name, one.kind, one.model) for one in asked] == [
+        ("bm25", "bm25", None),
+        ("big-dense", "m3-dense", "some/model"),
+        ("big-sparse", "m3-sparse", "some/model"),
+        ("big-multi", "m3-multi", "some/model"),
+    ]
+    assert [dict(one.options) for one in asked] == [{}, *[{"max_length": 64}] * 3]
+
+
+def test_an_index_without_a_default_model_asks_for_one() -> None:
+    with pytest.raises(UsageError, match="needs a model. Name one with --model"):
+        wanted(["splade"])[0].encoder()
 
 
 @pytest.mark.parametrize(
     ("specs", "models", "options", "said"),
     [
-        (["lexical"], None, {}, "no index kind 'lexical'. Choose from: bm25, dense"),
-        (["dense:tree"], None, {}, "no variant 'tree'. There are: exact, hnsw"),
+        (["lexical"], None, {}, "no index kind 'lexical'. Choose from: bm25, dense, late"),
+        (["dense:tree"], None, {}, "no variant 'tree'. There are: exact, hnsw, ivf-pq"),
         (["a=b=c"], None, {}, "names no index"),
         ([], None, {}, "no index was named"),
         (["dense", "dense"], None, {}, "two indexes are called 'dense'.*other=dense"),
@@ -55,10 +71,12 @@ def test_what_makes_no_sense_is_refused_with_the_cure(specs, models, options, sa
 
 
 def test_an_unknown_option_names_those_there_are() -> None:
-    with pytest.raises(UsageError, match="no option 'k3'. There are: b, k1, scoring"):
+    with pytest.raises(UsageError, match="no option 'k3'. There are: b, k1"):
         wanted(["bm25"], options={"bm25": {"k3": 1}})[0].encoder()
-    with pytest.raises(UsageError, match="no option 'lists'. There are: build_effort"):
-        wanted(["dense"], "hashing", {"dense": {"index.lists": 1}})[0].encoder()
+    with pytest.raises(
+        UsageError, match="no option 'bits'. There are: .*bidirectional.*dimensions"
+    ):
+        wanted(["dense"], "hashing", {"dense": {"bits": 1}})[0].encoder()
 
 
 def test_the_words_of_the_command_line() -> None:
