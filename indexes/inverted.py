@@ -1,31 +1,34 @@
 """The inverted index: passages as weighted terms, found by exact scores.
 
-BM25 over term frequencies, or impacts: the product of query and passage weights, as learned sparse
-encoders want it (passage weights are kept as float16). BM25 counts the live passages of all
-segments, so a score is the same, to the bit, however they came into the index.
+BM25 over term frequencies (here), or impacts: the product of query and passage weights, as learned
+sparse encoders want it (impact). BM25 counts the live passages of all segments, so a score is the
+same, to the bit, however they came into the index.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError, UsageError
+from ..errors import UsageError
 from ..records import JSON, Bitmap, Neighbours, WeightedTerms
 from .addresses import address_of
 from .bm25 import Statistics, saturation
 from .family import BadKey, OpenPart
-from .inverted_builder import InvertedBuilder
+from .impact import ImpactBuilder, ImpactIndex, merge_impacts
+from .impact_weights import MOST, Weights, symbols_of
+from .inverted_builder import InvertedBuilder, SymbolsOf
 from .inverted_part import InvertedPart
 from .inverted_search import search
 from .inverted_writer import merge_parts
-from .postings import COMMON_TOPS, DENSE_TOPS, RANGE, SHIFT, SYMBOL_BITS, TABLE, TOP
+from .postings import COMMON_TOPS, DENSE_TOPS, RANGE, SYMBOL_BITS, TABLE, TOP
 from .scoring import ACCUMULATOR, ALLOWED, CANDIDATES, CAPACITY, KEYS, STATE, TOUCHED, TRIAL, K
 from .vocabulary import packed
+from .weighted_terms import check_queries, check_shape, refuse
 
 if TYPE_CHECKING:
     from ..storage import PartWriter
@@ -41,11 +44,20 @@ class Inverted:
 
     scoring: "bm25" (weights are term frequencies) or "impact" (a score is the sum of query weight
     times passage weight).  k1, b: of BM25; the defaults are Anserini's.
+
+    The others are of impacts.  weights: how those of passages are kept: "float16", off by at most
+    1 part in 2,048, or "uint8", off by at most 2.2 % and a byte a posting smaller.
+    search: "exact", or "approximate", which is faster and misses a passage now and then.
+    margin: the share, above 0 and up to 1, of what the unread postings could add that the
+    approximate search allows for; the greater, the surer and the slower, and 1 is exact.
     """
 
     scoring: Scoring = "bm25"
     k1: float = 0.9
     b: float = 0.4
+    weights: Weights = "float16"
+    search: Literal["exact", "approximate"] = "exact"
+    margin: float = 0.25
     kind: ClassVar[str] = "inverted"
 
     def __post_init__(self) -> None:
@@ -58,24 +70,48 @@ class Inverted:
                 f"k1={self.k1}, b={self.b} is no BM25",
                 remedy="Use k1 from 0 to 1e6 and b from 0 to 1",
             )
+        if self.weights not in MOST or self.search not in ("exact", "approximate"):
+            raise UsageError(
+                f"weights={self.weights!r}, search={self.search!r} are unknown",
+                remedy="Use weights 'float16' or 'uint8' and search 'exact' or 'approximate'",
+            )
+        if not 0 < self.margin <= 1:
+            raise UsageError(f"margin={self.margin} is no share", remedy="Use above 0 and up to 1")
+        if self.scoring == "bm25" and (self.weights, self.search) != ("float16", "exact"):
+            raise UsageError(
+                f"weights={self.weights!r}, search={self.search!r} are of impacts, not of BM25",
+                remedy="Leave them out, or use scoring='impact'",
+            )
 
     @property
     def settings(self) -> Mapping[str, JSON]:
-        return {"scoring": self.scoring, "k1": self.k1, "b": self.b}
+        return asdict(self)
 
     def check(self, keys: WeightedTerms) -> None:
         """Raise BadKey for the first passage whose weights cannot be stored."""
-        _symbols_of(self.scoring, keys)
+        self._symbols_of(keys)
 
-    def builder(self) -> InvertedBuilder:
-        return InvertedBuilder(partial(_symbols_of, self.scoring), sparse=self.scoring == "bm25")
+    def builder(self) -> InvertedBuilder | ImpactBuilder:
+        if self.scoring == "impact":
+            return ImpactBuilder(self._symbols_of, self.weights)
+        return InvertedBuilder(self._symbols_of)
 
-    def open(self, parts: Sequence[OpenPart]) -> "InvertedIndex":
+    def open(self, parts: Sequence[OpenPart]) -> "InvertedIndex | ImpactIndex":
+        if self.scoring == "impact":
+            margin = 1.0 if self.search == "exact" else self.margin
+            return ImpactIndex(parts, self.weights, margin, self._symbols_of)
         return InvertedIndex(self, parts)
 
     def merge(self, parts: Sequence[OpenPart], writer: "PartWriter") -> None:
-        opened = [InvertedPart(part) for part in parts]
-        merge_parts(opened, writer, sparse=self.scoring == "bm25")
+        if self.scoring == "impact":
+            merge_impacts(parts, writer, self.weights)
+        else:
+            merge_parts([InvertedPart(part) for part in parts], writer)
+
+    @property
+    def _symbols_of(self) -> SymbolsOf:
+        """What is stored of weights, or a BadKey."""
+        return partial(_impacts, self.weights) if self.scoring == "impact" else _frequencies
 
 
 class InvertedIndex:
@@ -83,8 +119,7 @@ class InvertedIndex:
 
     def __init__(self, family: Inverted, parts: Sequence[OpenPart]) -> None:
         self._family = family
-        self._by_length = family.scoring == "bm25"
-        self._parts = [InvertedPart(part, by_length=self._by_length) for part in parts]
+        self._parts = [InvertedPart(part) for part in parts]
         self._spare: list[_Scratch] = []
         self._weigh()
 
@@ -100,20 +135,16 @@ class InvertedIndex:
 
     def _weigh(self) -> None:
         """Compute what depends on the statistics of all parts."""
-        self._passages = -1
         highest = max([255, *(part.facts["highest"] | 255 for part in self._parts)])
-        if self._by_length:
-            statistics = sum((part.statistics() for part in self._parts), Statistics())
-            self._passages = statistics.passages
-            self._table = saturation(highest, statistics, self._family.k1, self._family.b)
-        else:
-            self._table = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
+        statistics = sum((part.statistics() for part in self._parts), Statistics())
+        self._passages = statistics.passages
+        self._table = saturation(highest, statistics, self._family.k1, self._family.b)
         self._tops = [np.full(part.tops, -1, np.float32) for part in self._parts]
         self._fields = np.zeros((len(self._parts), 0), np.int64)
         if self._parts:
             self._fields = np.stack([part.fields for part in self._parts])
         for fields, part, tops in zip(self._fields, self._parts, self._tops, strict=True):
-            fields[TABLE], fields[SHIFT] = address_of(self._table), 8 if self._by_length else 0
+            fields[TABLE] = address_of(self._table)
             fields[COMMON_TOPS] = address_of(tops)
             fields[DENSE_TOPS] = address_of(tops) + 4 * len(part.arrays["common"]) * part.ranges
             shortest = int(
@@ -134,11 +165,11 @@ class InvertedIndex:
                 f"the passage numbers {numbers!r} are not the next ones",
                 remedy=f"Number them from {rows} to {rows + len(keys) - 1}",
             )
-        builder, part = self._family.builder(), MemoryPart()
+        builder, part = InvertedBuilder(_frequencies), MemoryPart()
         builder.add(keys)
         builder.write(part)
         opened = OpenPart(part, rows, len(keys))
-        self._parts.append(InvertedPart(opened, by_length=self._by_length))
+        self._parts.append(InvertedPart(opened))
         self._weigh()
 
     def search(self, keys: WeightedTerms, k: int, *, allowed: Bitmap | None = None) -> Neighbours:
@@ -147,16 +178,7 @@ class InvertedIndex:
         allowed: (rows,) bool. Raises UsageError for k < 1 or a bitmap of another size, InputError
         for a query weight that is negative or not finite.
         """
-        if k < 1:
-            raise UsageError(f"k={k} results cannot be found", remedy="Ask for one at least")
-        if allowed is not None and (allowed.shape != (self.rows,) or allowed.dtype != np.bool_):
-            raise UsageError(
-                f"allowed is {allowed.dtype} {allowed.shape}",
-                remedy=f"Give one bool for each of the {self.rows} passages",
-            )
-        _check_shape(keys)
-        if not np.all((keys.weights >= 0) & (keys.weights < np.inf)):
-            raise InputError("a query weight is negative or not finite", remedy="Use weights >= 0")
+        check_queries(keys, k, allowed, self.rows)
         numbers = np.full((len(keys), k), -1, np.int64)
         scores = np.full((len(keys), k), -np.inf, np.float32)
         text, ends = packed(keys.vocabulary)
@@ -208,25 +230,13 @@ class _Scratch:
         self.state[K], self.state[CAPACITY], self.state[ALLOWED] = k, capacity, 0
 
 
-def _check_shape(keys: WeightedTerms) -> None:
-    """Raise UsageError unless the arrays fit together: kernels do not look again."""
-    offsets, ids = keys.offsets, keys.ids
-    fits = len(offsets) > 0 and offsets[0] == 0 and offsets[-1] == len(ids) == len(keys.weights)
-    if not fits or np.any(offsets[1:] < offsets[:-1]) or len(keys.lengths) != len(keys):
-        raise UsageError("the arrays of the weighted terms do not fit together")
-    if len(ids) and not 0 <= ids.min() <= ids.max() < len(keys.vocabulary):
-        raise UsageError(f"a term id is not one of the vocabulary's {len(keys.vocabulary)}")
-
-
-def _symbols_of(scoring: Scoring, keys: WeightedTerms) -> NDArray[np.uint16]:
-    """What is stored of each weight. Raises BadKey, naming the row, for what cannot be."""
-    _check_shape(keys)
+def _frequencies(keys: WeightedTerms) -> NDArray[np.uint16]:
+    """What BM25 stores of each weight. Raises BadKey, naming the row, for what cannot be."""
+    check_shape(keys)
     weights = keys.weights
-    if scoring == "impact":
-        _refuse(keys, ~((weights > 0) & (weights <= 65_504)), "is not above 0 and up to 65,504")
-        return np.maximum(weights.astype(np.float16).view(np.uint16), 1)
     whole = (weights >= 1) & (weights < np.inf) & (np.floor(weights) == weights)
-    _refuse(keys, ~whole, "is no term frequency")
+    remedy = "Leave the term out, or use scoring='impact' for weights"
+    refuse(keys, ~whole, "is no term frequency", remedy)
     missing = (keys.lengths == 0) & (np.diff(keys.offsets) > 0)
     if missing.any():
         row = int(missing.argmax())
@@ -234,10 +244,10 @@ def _symbols_of(scoring: Scoring, keys: WeightedTerms) -> NDArray[np.uint16]:
     return np.minimum(weights, MOST_SYMBOL).astype(np.uint16)
 
 
-def _refuse(keys: WeightedTerms, bad: NDArray[np.bool_], why: str) -> None:
-    if bad.any():
-        entry = int(bad.argmax())
-        row = int(np.searchsorted(keys.offsets, entry, side="right")) - 1
-        term = keys.vocabulary[keys.ids[entry]].decode("utf-8", "replace")
-        remedy = "Leave the term out, or use scoring='impact' for weights"
-        raise BadKey(f"the weight {keys.weights[entry]} of {term!r} {why}", row, remedy=remedy)
+def _impacts(kind: Weights, keys: WeightedTerms) -> NDArray[np.uint16]:
+    """What is stored of each impact. Raises BadKey, naming the row, for what cannot be."""
+    check_shape(keys)
+    most = MOST[kind]
+    kept = (keys.weights > 0) & (keys.weights <= most)
+    refuse(keys, ~kept, f"is not above 0 and up to {most:,.0f}", "Leave the term out, or scale")
+    return symbols_of(keys.weights, kind)

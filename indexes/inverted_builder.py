@@ -24,11 +24,10 @@ class InvertedBuilder:
 
     Postings wait in the order of the passages until a range is full; then they are ordered by term,
     three or four bytes each. symbols_of: turns weights into symbols, or refuses them.
-    sparse: whether terms with few postings may be kept in the sparse form.
     """
 
-    def __init__(self, symbols_of: SymbolsOf, *, sparse: bool) -> None:
-        self._symbols_of, self._sparse = symbols_of, sparse
+    def __init__(self, symbols_of: SymbolsOf) -> None:
+        self._symbols_of = symbols_of
         self._vocabulary = Vocabulary()
         self._ranges: list[Sorted] = []
         self._lengths: list[NDArray[np.uint32]] = []
@@ -72,7 +71,7 @@ class InvertedBuilder:
         postings = Postings(table.reshape(-1, SOURCE), np.zeros(0, np.int64), frequencies)
         lengths = np.concatenate([np.zeros(0, np.uint32), *self._lengths])
         wide = any(len(arrays[4]) for arrays in self._ranges)
-        write_part(writer, postings, terms, lengths, wide=wide, sparse=self._sparse)
+        write_part(writer, postings, terms, lengths, wide=wide)
 
 
 class _Source:

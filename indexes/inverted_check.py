@@ -48,79 +48,81 @@ def check_postings(arrays: Arrays, text: NDArray[np.uint8], rows: int, facts: An
     """Raise Damaged unless all numbers stay inside the arrays that they point into."""
     if rows > MOST_ROWS:
         raise UsageError(f"{rows:,} rows in one segment; {MOST_ROWS:,} are the most")
-    _check_vocabulary(arrays, text, facts["terms"])
+    check_vocabulary(arrays, text, facts["terms"])
     _check_sparse(arrays, rows, facts["terms"])
     _check_kinds(arrays, facts["terms"])
     _check_common(arrays, rows)
     _check_dense(arrays, rows)
     _check_symbols(arrays, facts["highest"])
-    _require(len(arrays["norms"]) == len(arrays["lengths"]) == rows, "norms")
+    require(len(arrays["norms"]) == len(arrays["lengths"]) == rows, "norms")
 
 
-def _check_vocabulary(a: Arrays, text: NDArray[np.uint8], terms: int) -> None:
+def check_vocabulary(a: Arrays, text: NDArray[np.uint8], terms: int) -> None:
+    """Raise Damaged unless the ends of the terms and their buckets stay inside the text."""
     ends, buckets = a["ends"], a["buckets"]
-    _require(len(ends) == terms and (_ascends(ends, len(text)) or not terms), "ends")
-    _require(_ascends(buckets, terms) and (len(buckets) - 1).bit_count() == 1, "buckets")
+    require(len(ends) == terms and (ascends(ends, len(text)) or not terms), "ends")
+    require(ascends(buckets, terms) and (len(buckets) - 1).bit_count() == 1, "buckets")
 
 
 def _check_sparse(a: Arrays, rows: int, terms: int) -> None:
     sparse = a["sparse"]
-    _require(len(a["starts"]) == terms + 1 and _ascends(a["starts"], len(sparse)), "starts")
-    _require(not len(a["starts"]) or a["starts"][0] == 0, "starts")
-    _require(not len(sparse) or int(sparse.max()) >> SYMBOL_BITS < rows, "sparse")
+    require(len(a["starts"]) == terms + 1 and ascends(a["starts"], len(sparse)), "starts")
+    require(not len(a["starts"]) or a["starts"][0] == 0, "starts")
+    require(not len(sparse) or int(sparse.max()) >> SYMBOL_BITS < rows, "sparse")
 
 
 def _check_kinds(a: Arrays, terms: int) -> None:
     """Every term has its postings in one place only."""
     common, dense, starts = a["common"], a["dense_terms"], a["starts"]
-    _require(rising(common, terms), "common")
-    _require(rising(dense, terms), "dense_terms")
+    require(rising(common, terms), "common")
+    require(rising(dense, terms), "dense_terms")
     both = np.sort(np.concatenate((common, dense)))
-    _require(rising(both, terms) and bool((starts[both + 1] == starts[both]).all()), "kinds")
+    require(rising(both, terms) and bool((starts[both + 1] == starts[both]).all()), "kinds")
 
 
 def _check_common(a: Arrays, rows: int) -> None:
     docs, bases, common, ranges = a["docs"], a["bases"], len(a["common"]), -(-rows // RANGE)
-    _require(len(a["directory"]) == common * 2 * ranges, "directory")
+    require(len(a["directory"]) == common * 2 * ranges, "directory")
     sizes = a["directory"].reshape(common, 2 * ranges)
     wanted = np.zeros((common + 1, 2), np.int64)
     np.cumsum(sizes.sum(axis=1, dtype=np.int64), out=wanted[1:, 0])
     np.cumsum(sizes[:, 1::2].sum(axis=1, dtype=np.int64), out=wanted[1:, 1])
-    _require(np.array_equal(bases, wanted), "bases")
-    _require([len(docs), len(a["codes"])] == wanted[-1].tolist(), "docs")
+    require(np.array_equal(bases, wanted), "bases")
+    require([len(docs), len(a["codes"])] == wanted[-1].tolist(), "docs")
     if len(docs):
         last = sizes[:, -2:].sum(axis=1, dtype=np.int64)
         ends = wanted[1:, 0][last > 0]
         stretches = np.stack((ends - last[last > 0], ends), axis=1).ravel()
         stretches = stretches[: -1 if len(ends) and ends[-1] == len(docs) else None]
         highest = np.maximum.reduceat(docs, stretches)[::2] if len(ends) else np.zeros(1, np.uint16)
-        _require(int(highest.max()) < rows - (ranges - 1) * RANGE, "docs")
+        require(int(highest.max()) < rows - (ranges - 1) * RANGE, "docs")
 
 
 def _check_dense(a: Arrays, rows: int) -> None:
     terms, low = len(a["dense_terms"]), a["dense"]
-    _require(len(low) == terms * rows and len(a["dense_counts"]) == terms, "dense")
+    require(len(low) == terms * rows and len(a["dense_counts"]) == terms, "dense")
     high = a.get("dense_high", low)
-    _require(len(high) == len(low), "dense_high")
+    require(len(high) == len(low), "dense_high")
     for term, stated in enumerate(a["dense_counts"].tolist()):
         here = slice(term * rows, (term + 1) * rows)
-        _require(np.count_nonzero(low[here] | high[here]) == stated, "dense_counts")
+        require(np.count_nonzero(low[here] | high[here]) == stated, "dense_counts")
 
 
 def _check_symbols(a: Arrays, highest: int) -> None:
     """No symbol is in another block of 256 than the highest one, or above it."""
-    _require(highest <= (MOST_SYMBOL if "codes_high" in a else 255), "highest symbol")
+    require(highest <= (MOST_SYMBOL if "codes_high" in a else 255), "highest symbol")
     for name in _WIDE:
         if name in a:
-            _require(int(a[name].max(initial=0)) <= highest >> 8, name)
-    _require("codes_high" not in a or len(a["codes_high"]) == len(a["codes"]), "codes_high")
+            require(int(a[name].max(initial=0)) <= highest >> 8, name)
+    require("codes_high" not in a or len(a["codes_high"]) == len(a["codes"]), "codes_high")
 
 
-def _ascends(array: NDArray[Any], limit: int) -> bool:
+def ascends(array: NDArray[Any], limit: int) -> bool:
     """Whether the values never fall and the last is the limit."""
     return bool(len(array) and array[-1] == limit and np.all(array[1:] >= array[:-1]))
 
 
-def _require(fits: bool, name: str) -> None:
+def require(fits: bool, name: str) -> None:
+    """Raise Damaged, naming the arrays, unless they fit."""
     if not fits:
         raise Damaged(f"the {name} do not fit together", where=PLACE, remedy="Rebuild the index")

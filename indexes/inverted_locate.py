@@ -92,8 +92,8 @@ def _locate(part_at, text, start, end, code, term_at):  # type: ignore[no-untype
 def locate_all(parts, text, ends, passages, places, worth):  # type: ignore[no-untyped-def]
     """Where the terms of a batch are in each part, and what each weighs.
 
-    parts: addresses.  passages: how many there are, for the inverse document frequency; -1 gives
-    every term the weight 1.  Fills places: (terms, parts, 8), and worth: (terms,).
+    parts: addresses.  passages: how many there are, for the inverse document frequency.
+    Fills places: (terms, parts, 8), and worth: (terms,).
     """
     start, places_at = ZERO, places.ctypes.data
     for t in range(len(ends)):
@@ -103,5 +103,5 @@ def locate_all(parts, text, ends, passages, places, worth):  # type: ignore[no-u
             count += _locate(parts[p], text, start, ends[t], code, place_at)
         worth[t] = 0
         if count > 0:
-            worth[t] = 1 if passages < 0 else np.log(1 + (passages - count + 0.5) / (count + 0.5))
+            worth[t] = np.log(1 + (passages - count + 0.5) / (count + 0.5))
         start = ends[t]

@@ -65,10 +65,9 @@ class InvertedPart:
     """The arrays of an OpenPart and a row of addresses for the kernels.
 
     fields: (FIELDS,) int64, without what depends on the statistics of all parts.
-    by_length: whether what a symbol is worth depends on the passage's length.
     """
 
-    def __init__(self, opened: "OpenPart", *, by_length: bool = True) -> None:
+    def __init__(self, opened: "OpenPart") -> None:
         self.rows, self.base = opened.rows, opened.base
         self.deleted = (
             opened.deleted if opened.deleted is not None and opened.deleted.any() else None
@@ -82,8 +81,7 @@ class InvertedPart:
         self.terms = np.asarray(opened.part.blob("terms"))
         check_postings(self.arrays, self.terms, self.rows, self.facts)
         self.norms = np.zeros(self.ranges * RANGE, np.uint8)  # so that every uint16 stays inside
-        if by_length:
-            self.norms[: self.rows] = self.arrays["norms"]
+        self.norms[: self.rows] = self.arrays["norms"]
         self.live_counts = np.full(self.facts["terms"] if self.deleted is not None else 0, -1, "i8")
         self.fields = self._row()
 

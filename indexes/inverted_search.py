@@ -31,7 +31,7 @@ FEW_MOST = 2048  # allowed passages of a range up to which they are listed
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _order(entries, weights):  # type: ignore[no-untyped-def]
+def by_weight(entries, weights):  # type: ignore[no-untyped-def]
     """Sort a query's entries by descending weight, equal ones as they stand (Shell's method)."""
     gap = len(entries) // 2
     while gap > 0:
@@ -101,7 +101,7 @@ def search(parts, fields, text, ends, offsets, ids, weights, passages, s, number
             if weight > 0:
                 entries[n], own[n] = i, weight
                 n += 1
-        _order(entries[:n], own[:n])
+        by_weight(entries[:n], own[:n])
         s[FOUND] = s[BAR] = g = ZERO
         for p in range(len(parts)):
             m = ZERO

@@ -114,16 +114,15 @@ def write_part(
     lengths: NDArray[np.uint32],
     *,
     wide: bool,
-    sparse: bool,
 ) -> None:
     """Write all arrays of a part of ``len(lengths)`` rows. Terms without postings are left out.
 
-    wide: whether a symbol may be above 255.  sparse: whether the sparse form may be used.
+    wide: whether a symbol may be above 255.
     """
     ranges, places = -(-len(lengths) // RANGE), _Places()
     with ExitStack() as stack:
         streams = _Streams(writer, stack, wide)
-        most_sparse = SPARSE_A_RANGE * (ranges + 1) if sparse and len(lengths) <= MOST_ROWS else 0
+        most_sparse = SPARSE_A_RANGE * (ranges + 1) if len(lengths) <= MOST_ROWS else 0
         for chunk in postings:
             _write_terms(streams, places, chunk, len(lengths), most_sparse)
     places.write(writer, ranges)
@@ -164,7 +163,7 @@ def _write_terms(
     places.highest = max(places.highest, int(symbols.max(initial=0)))
 
 
-def merge_parts(parts: Sequence[InvertedPart], writer: "PartWriter", *, sparse: bool) -> None:
+def merge_parts(parts: Sequence[InvertedPart], writer: "PartWriter") -> None:
     """Write the live rows of several parts, in order, as one part."""
     terms = ranked([(part.terms, part.arrays["ends"]) for part in parts])
     frequencies = np.zeros(terms.distinct, np.int64)
@@ -187,4 +186,4 @@ def merge_parts(parts: Sequence[InvertedPart], writer: "PartWriter", *, sparse: 
     at = address_of(fields) + fields.strides[0] * np.arange(len(parts))
     postings = Postings(np.array(sources, np.int64), at, frequencies)
     wide = any("codes_high" in part.arrays for part in parts)
-    write_part(writer, postings, terms, np.concatenate(lengths), wide=wide, sparse=sparse)
+    write_part(writer, postings, terms, np.concatenate(lengths), wide=wide)

@@ -1,7 +1,7 @@
 """Postings: how the passages that hold a term are kept, in three forms.
 
 Passages are numbered by row; 65,536 rows are a range. What a passage holds of a term is its symbol,
-1 to 65,535: a term frequency, or the bits of a float16 weight.
+1 to 65,535: a term frequency.
 
     sparse   a few postings: one uint32 each, row above 6 bits of symbol
     common   for each range the rows with symbol 1, then the others, as ascending uint16 within the
@@ -26,9 +26,9 @@ BASE, ROWS, TERMS, BITS = 0, 1, 2, 3  # first passage number, rows, terms, log2 
 BLOB, ENDS, BUCKETS, STARTS, SPARSE_POSTINGS = 4, 5, 6, 7, 8
 COMMONS, COMMON_TERMS, BASES, DIRECTORY, DOCS, LOW, HIGH = 9, 10, 11, 12, 13, 14, 15
 DENSES, DENSE_TERMS, DENSE_COUNTS, DENSE_LOW, DENSE_HIGH = 16, 17, 18, 19, 20
-NORMS, TABLE, SHIFT, TOP = 21, 22, 23, 24
-DELETED, LIVE_COUNTS, COMMON_TOPS, DENSE_TOPS = 25, 26, 27, 28
-FIELDS = 29
+NORMS, TABLE, TOP = 21, 22, 23
+DELETED, LIVE_COUNTS, COMMON_TOPS, DENSE_TOPS = 24, 25, 26, 27
+FIELDS = 28
 
 # A source of postings for a new part: a sorted range of a builder, or an open part.
 ENTRIES, RANKS, FIRST_ROW, ROW_MAP = 0, 1, 2, 3

@@ -28,7 +28,6 @@ from .postings import (
     NORMS,
     RANGE,
     ROWS,
-    SHIFT,
     SPARSE,
     SPARSE_POSTINGS,
     SYMBOL_BITS,
@@ -49,6 +48,7 @@ STATE = 19
 FORM, PLACE, END, DOCS_AT, CODES_AT, ONES, OTHERS, COUNT = range(8)
 TERM_BYTES = 64
 
+LENGTH_BITS = 8  # of a passage's length, below the symbol in the table of worths
 SYMBOL_MASK = (1 << SYMBOL_BITS) - 1
 # How to add: to all; to all, listing those that had nothing; only to those that have something.
 EVERY, LISTED, KNOWN = np.int64(0), np.int64(1), np.int64(2)
@@ -94,30 +94,30 @@ def accumulate(state, term_at, weight, n, mode):  # type: ignore[no-untyped-def]
     s, term = i64(state), i64(term_at)
     part = i64(s[PART])
     acc, touched, norms = f32(s[ACCUMULATOR]), u16(s[TOUCHED]), u8(part[NORMS] + s[FIRST])
-    table, shift, count, ones = f32(part[TABLE]), part[SHIFT], term[COUNT], term[ONES]
+    table, count, ones = f32(part[TABLE]), term[COUNT], term[ONES]
     if term[FORM] == SPARSE:
         postings = u32(part[SPARSE_POSTINGS] + 4 * term[DOCS_AT])
         for i in range(count):
             row = np.int64((postings[i] >> SYMBOL_BITS) & (RANGE - 1))
             symbol = np.int64(postings[i] & SYMBOL_MASK)
-            worth = weight * table[(symbol << shift) + norms[row]]
+            worth = weight * table[(symbol << LENGTH_BITS) + norms[row]]
             n = _update(acc, touched, n, row, worth, mode)
         return n
     if term[FORM] == DENSE:
         low, high = part[DENSE_LOW], part[DENSE_HIGH]
         for i in range(count):
             symbol = symbol_at(low, high, term[DOCS_AT] + i)
-            worth = weight * table[(symbol << shift) + norms[i]]
+            worth = weight * table[(symbol << LENGTH_BITS) + norms[i]]
             n = _update(acc, touched, n, i, worth, mode)
         return n
-    docs, single = u16(part[DOCS] + 2 * term[DOCS_AT]), f32(part[TABLE] + 4 * (1 << shift))
+    docs, single = u16(part[DOCS] + 2 * term[DOCS_AT]), f32(part[TABLE] + 4 * (1 << LENGTH_BITS))
     for i in range(ones):
         row = np.int64(docs[i])
         n = _update(acc, touched, n, row, weight * single[norms[row]], mode)
     low, high, codes_at = part[LOW], part[HIGH], term[CODES_AT] - ones
     for i in range(ones, count):
         row = np.int64(docs[i])
-        worth = weight * table[(symbol_at(low, high, codes_at + i) << shift) + norms[row]]
+        worth = weight * table[(symbol_at(low, high, codes_at + i) << LENGTH_BITS) + norms[row]]
         n = _update(acc, touched, n, row, worth, mode)
     return n
 
@@ -126,7 +126,7 @@ def accumulate(state, term_at, weight, n, mode):  # type: ignore[no-untyped-def]
 def highest(part_at, term_at, r):  # type: ignore[no-untyped-def]
     """The most that weight 1 of a term is worth in range `r`, remembered for the next time."""
     part, term = i64(part_at), i64(term_at)
-    table, shift = f32(part[TABLE]), part[SHIFT]
+    table = f32(part[TABLE])
     if term[FORM] == SPARSE:
         return table[part[TOP]]
     ranges = (part[ROWS] + RANGE - 1) // RANGE
@@ -144,7 +144,7 @@ def highest(part_at, term_at, r):  # type: ignore[no-untyped-def]
         symbol = np.int64(1)
         if not common or i >= term[ONES]:
             symbol = symbol_at(low, high, codes_at + i)
-        most = max(most, table[(symbol << shift) + norms[row]])
+        most = max(most, table[(symbol << LENGTH_BITS) + norms[row]])
     top[0] = most
     return most
 
@@ -186,8 +186,8 @@ def look_up(state, term_at, weight, n):  # type: ignore[no-untyped-def]
     """Add what a term is worth to the first n candidates."""
     s = i64(state)
     part, acc, candidates = i64(s[PART]), f32(s[ACCUMULATOR]), u16(s[CANDIDATES])
-    norms, table, shift = u8(part[NORMS] + s[FIRST]), f32(part[TABLE]), part[SHIFT]
+    norms, table = u8(part[NORMS] + s[FIRST]), f32(part[TABLE])
     for i in range(n):
         row = np.int64(candidates[i])
         symbol = _symbol_of(s[PART], term_at, row)
-        acc[row] += weight * table[(symbol << shift) + norms[row]]
+        acc[row] += weight * table[(symbol << LENGTH_BITS) + norms[row]]

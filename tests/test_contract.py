@@ -20,7 +20,8 @@ import pytest
 from ragstone.errors import InputError, UsageError
 from ragstone.indexes.collection import Collection
 from ragstone.indexes.family import FAMILIES, BadKey, Family, OpenPart, load_family
-from ragstone.records import Fingerprint, Neighbours, Passage, WeightedTerms
+from ragstone.models.keys import joined
+from ragstone.records import Fingerprint, Neighbours, Passage, TokenVectors, WeightedTerms
 from ragstone.storage import Disk, MemoryPart
 
 
@@ -227,6 +228,24 @@ def every_cell(search: str, metric: str = "cosine", **settings: Any) -> Case:
     )
 
 
+def few_vectors(rng: np.random.Generator, n: int) -> TokenVectors:
+    """Texts of one to five vectors."""
+    offsets = np.append(0, np.cumsum(rng.integers(1, 6, n)))
+    return TokenVectors(offsets, directions(rng, offsets[-1]))
+
+
+def sums_of_maxima(keys: TokenVectors, queries: TokenVectors) -> np.ndarray:
+    near = cosines(keys.vectors, queries.vectors)
+    best = np.maximum.reduceat(near, keys.offsets[:-1], axis=1)
+    return np.add.reduceat(best, queries.offsets[:-1], axis=0)
+
+
+def text_of_nan(keys: TokenVectors) -> TokenVectors:
+    vectors = keys.vectors.copy()
+    vectors[keys.offsets[1]] = np.nan
+    return replace(keys, vectors=vectors)
+
+
 CASES = {
     "tall": Case(
         family=Tall(4, factor=0.5),
@@ -250,6 +269,16 @@ CASES = {
         join=together,
         spoil=partial(with_weight, np.nan),
     ),
+    "impact-codes": Case(
+        family=load_family(
+            "inverted",
+            {"scoring": "impact", "weights": "uint8", "search": "approximate", "margin": 1.0},
+        ),
+        encode=few_words,
+        score=products,
+        join=together,
+        spoil=partial(with_weight, 300),
+    ),
     "cosine": Case(
         family=load_family("vector", {"dimensions": 12, "search": "exact"}),
         encode=directions,
@@ -270,6 +299,25 @@ CASES = {
         score=cosines,
         join=np.concatenate,
         spoil=row_of_nan,
+    ),
+    "late": Case(
+        family=load_family(
+            "multivector", {"dimensions": 12, "codes": "float16", "search": "exact"}
+        ),
+        encode=few_vectors,
+        score=sums_of_maxima,
+        join=lambda batches: joined(batches[0], batches[1:]),
+        spoil=text_of_nan,
+        tolerance=2e-3,
+    ),
+    "late-codes": Case(
+        family=load_family("multivector", {"dimensions": 12, "codes": "residual4", "depth": 9}),
+        encode=few_vectors,
+        score=sums_of_maxima,
+        join=lambda batches: joined(batches[0], batches[1:]),
+        spoil=text_of_nan,
+        tolerance=0.25,
+        moved=0.25,
     ),
     "ivf-pq": every_cell("ivf-pq", pieces=4),
     "ivf-sq8": every_cell("ivf-sq8", metric="ip"),
