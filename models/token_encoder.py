@@ -35,6 +35,7 @@ from .loaded_tokens import LoadedTokens, is_multi_vector
 from .matryoshka import unit as of_length_1
 from .model_folder import EMBEDDED, find_model
 from .packed_bert import PackedBert
+from .passage_text import names
 from .plain_bert import PlainBert, read_plain_bert, read_safetensors
 from .processor import choose_device, choose_number_type
 from .text_batches import by_length
@@ -59,6 +60,7 @@ class TokenEncoder:
     model: a multi-vector model of sentence-transformers, PyLate or Stanford's ColBERT, or any
         encoder; "all-MiniLM-L6-v2" comes inside a package and needs no network.
     query_prompt, passage_prompt: put before each text; the model's own unless given.
+    prepend: what the pipeline puts before a passage, see `passage_text`.
     unit: what has a vector in passages: "token"; "word", the mean of all pieces of all equal words;
         "stem", the same for words of one stem. Queries have one a token: they rank better so.
     special_tokens: keep the vectors of [CLS], [SEP], markers and masks.
@@ -77,6 +79,7 @@ class TokenEncoder:
         *,
         query_prompt: str | None = None,
         passage_prompt: str | None = None,
+        prepend: str = "title",
         unit: str = "token",
         special_tokens: bool = True,
         punctuation: bool = True,
@@ -86,10 +89,12 @@ class TokenEncoder:
         device: str = "auto",
     ) -> None:
         check_number_type(dtype)
+        names(prepend)
         _check_unit(unit)
         self._model = found = find_model(str(model))
         self._own_rules = own = is_multi_vector(found)
         self.query_prompt, self.passage_prompt = query_prompt, passage_prompt
+        self.prepend = prepend
         self.unit, self.special_tokens, self.punctuation = unit, special_tokens, punctuation
         self.normalize = normalize
         self.max_length = None if own and max_length is None else length_limit(max_length, found)
@@ -259,6 +264,7 @@ class TokenEncoder:
 _KEPT = (
     "query_prompt",
     "passage_prompt",
+    "prepend",
     "unit",
     "special_tokens",
     "punctuation",

@@ -7,7 +7,7 @@ Khattab and Zaharia, ColBERT: Efficient and Effective Passage Search via Context
 Interaction over BERT, SIGIR 2020.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, UsageError
 from ..indexes.maxsim import maxsim
-from ..records import Passage, Ranking, TokenVectors
+from ..models.passage_text import passage_keys
+from ..records import Ranking, TokenVectors
 from ..stages import Encoder, Passages
 
 Scores = NDArray[np.float32]
@@ -34,22 +35,16 @@ class NumberedPassages(Protocol):
     def numbers(self, ids: Sequence[str]) -> NDArray[np.int64]: ...
 
 
-def titled(passage: Passage) -> str:
-    """The title, then the text."""
-    return f"{passage.title} {passage.text}" if passage.title else passage.text
-
-
 @dataclass(frozen=True, slots=True)
 class MaxSimReranker:
-    """Encodes the candidates' texts, and scores them exactly.
+    """Encodes the candidates, with what stands above them, and scores them exactly.
 
-    text_of: what is encoded of a passage. batch: candidates that are encoded together; passages
-    that several queries of a batch have in common are encoded once.
+    batch: candidates that are encoded together; what several queries of a batch have in common is
+    encoded once.
     """
 
     encoder: Encoder[TokenVectors, TokenVectors]
     passages: Passages
-    text_of: Callable[[Passage], str] = titled
     batch: int = 1024
 
     def rerank(self, rankings: Sequence[Ranking], k: int) -> list[Ranking]:
@@ -62,17 +57,13 @@ class MaxSimReranker:
         found = []
         for first, some in _batches(rankings, self.batch):
             ids = list(dict.fromkeys(id for ranking in some for id in ranking.ids))
-            keys = self._encoded(ids)
+            keys: TokenVectors = passage_keys(self.encoder, self.passages.fetch(ids))
             places = {id: place for place, id in enumerate(ids)}
             for number, ranking in enumerate(some, first):
                 own = chosen(keys, [places[id] for id in ranking.ids])
                 scores = maxsim(chosen(queries, [number]), own)[0]
                 found.append(reordered(ranking, scores, k))
         return found
-
-    def _encoded(self, ids: Sequence[str]) -> TokenVectors:
-        texts = [self.text_of(passage) for passage in self.passages.fetch(ids)]
-        return self.encoder.encode_passages(texts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ragstone.errors import InputError, UsageError
 from ragstone.records import Fingerprint, Passage, Query, Ranking, TokenVectors
-from ragstone.rerank.maxsim import MaxSimReranker, StoredMaxSimReranker, chosen, titled
+from ragstone.rerank.maxsim import MaxSimReranker, StoredMaxSimReranker, chosen
 
 
 @dataclass
@@ -25,7 +25,7 @@ class LetterEncoder:
         return self.encode_queries(texts)
 
     def encode_queries(self, texts: Sequence[str]) -> TokenVectors:
-        letters = [[ord(letter) - ord("a") for letter in text] for text in texts]
+        letters = [[ord(letter) - ord("a") for letter in text if letter != " "] for text in texts]
         offsets = np.cumsum([0, *map(len, letters)])
         every = np.array([place for text in letters for place in text], dtype=np.int64)
         return TokenVectors(offsets, np.eye(26, dtype=np.float32)[every])
@@ -135,13 +135,17 @@ def test_a_passage_is_encoded_once_a_batch() -> None:
     assert encoder.batches == [["xyz", "abc", "cab"]] * 2
 
 
-def test_what_is_encoded_of_a_passage() -> None:
-    assert titled(Passage("1", "text", title="title")) == "title text"
-    assert titled(Passage("1", "text")) == "text"
+def test_the_title_is_encoded_with_the_text() -> None:
+    @dataclass
+    class Titled(Shelf):
+        def fetch(self, ids: Sequence[str]) -> list[Passage]:
+            return [Passage(id, self.texts[id], title="title") for id in ids]
+
     encoder = LetterEncoder()
-    reranker = MaxSimReranker(encoder, Shelf(TEXTS), text_of=lambda passage: passage.id[:1])
-    reranker.rerank([ranking("p", ["p1"])], 1)
-    assert encoder.batches == [["p"]]
+    reranker = MaxSimReranker(encoder, Titled({"p1": "text"}))
+    (found,) = reranker.rerank([ranking("li", ["p1"])], 1)
+    assert found.scores.tolist() == [2]
+    assert encoder.batches == [["title text"]]
 
 
 def test_wrong_calls_are_refused() -> None:

@@ -401,6 +401,7 @@ def test_a_checkpoint_of_pylate(make_bert: MakeBert) -> None:
 CHANGES: list[dict[str, Any]] = [
     {"query_prompt": "the "},
     {"passage_prompt": "of "},
+    {"prepend": "title+summary"},
     {"unit": "word"},
     {"unit": "stem"},
     {"special_tokens": False},
@@ -440,6 +441,8 @@ def test_wrong_calls_are_refused(make_bert: MakeBert, tmp_path: Path) -> None:
     folder = make_bert()
     with pytest.raises(UsageError, match="unit='sentence'. Use one of token, word, stem"):
         TokenEncoder(folder, unit="sentence")
+    with pytest.raises(UsageError, match="prepend=''"):
+        TokenEncoder(folder, prepend="")
     with pytest.raises(UsageError, match="dtype='int8'"):
         TokenEncoder(folder, dtype="int8")
     with pytest.raises(UsageError, match="max_length=65"):
