@@ -113,14 +113,11 @@ def by_chunks(data: SciFact) -> list[Row]:
         texts = [f"{title} {text[a:b]}" for title, text, own in pairs for a, b in own]
         measured = data.quality(queries, plain.encode_passages(texts), [len(p) for p in places])
         rows.append({"": f"{name}, by themselves", **measured})
-    together = [
-        [span for own in each for span in own] for each in zip(*spans.values(), strict=True)
-    ]
+    each = list(zip(*spans.values(), strict=True))
+    together = [[span for own in document for span in own] for document in each]
     documents = map(ChunkedText, data.texts, together, data.titles)
     vectors = late.encode_documents(list(documents))
-    kinds = np.concatenate(
-        [np.repeat(range(len(spans)), [len(p) for p in own]) for own in zip(*spans.values())]
-    )
+    kinds = np.array([kind for document in each for kind, own in enumerate(document) for _ in own])
     for kind, (name, places) in enumerate(spans.items()):
         measured = data.quality(queries, vectors[kinds == kind], [len(p) for p in places])
         rows.append({"": f"{name}, in their document", **measured})

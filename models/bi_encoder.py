@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError, UsageError
+from ..errors import UsageError
 from ..records import JSON, Fingerprint
 from .fingerprint import files_digest, fingerprint_of
 from .instructions import one_each, prompt_with
-from .late_chunking import ChunkedText, TokenReader, check_late, late_vectors
+from .late_chunking import ChunkedText, TokenReader, check_asked, check_late, late_vectors
 from .loaded_encoder import LoadedEncoder
 from .matryoshka import check_layers, first_dimensions, unit
 from .model_folder import EMBEDDED, ModelFolder, find_model
@@ -29,6 +29,7 @@ from .passage_text import names
 from .plain_bert import PlainBert, read_plain_bert
 from .processor import NUMBER_TYPES, choose_device, choose_number_type
 from .text_batches import by_length as by_length
+from .text_batches import check_texts as check_texts
 
 if TYPE_CHECKING:
     from torch import device, dtype
@@ -183,10 +184,7 @@ class BiEncoder:
         Nothing is cut off: windows of a document longer than the model reads overlap.
         Raises UsageError unless the encoder was made for it.
         """
-        if not self.late_chunking:
-            remedy = "Make the encoder with late_chunking=True: its index has to know"
-            raise UsageError("documents for an encoder of passages", remedy=remedy)
-        check_texts([text for one in documents for text in (one.title, one.text)])
+        check_asked(self.late_chunking)
         reader: TokenReader = self._packed if self._bert else self._loaded
         limit = self.max_length or LONG
         vectors = late_vectors(
@@ -288,16 +286,3 @@ def length_limit(asked: int | None, model: ModelFolder) -> int | None:
 def check_number_type(name: str) -> None:
     if name not in NUMBER_TYPES:
         raise UsageError(f"dtype={name!r}", remedy=f"Use one of {', '.join(NUMBER_TYPES)}")
-
-
-def check_texts(texts: Sequence[str]) -> None:
-    """Refuse what no tokenizer reads, by its place: the library's own errors do not name it."""
-    for place, text in enumerate(texts):
-        try:
-            text.encode("utf-8")
-        except AttributeError:
-            what = f"text {place} is {type(text).__name__}, not str"
-            raise InputError(what, remedy="Give a list of strings") from None
-        except UnicodeEncodeError as error:
-            what = f"text {place} has half of a character at {error.start} (a lone surrogate)"
-            raise InputError(what, remedy="Decode the source strictly, or drop it") from None

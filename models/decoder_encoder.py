@@ -27,7 +27,6 @@ from .bi_encoder import (
     BUDGET_CUDA,
     WINDOW,
     check_number_type,
-    check_texts,
     length_limit,
     stated_name,
 )
@@ -35,12 +34,12 @@ from .decoder_model import DecoderModel, Pass
 from .decoder_text import TEXT, Prompted, Reading, check_template, query_template
 from .fingerprint import files_digest, fingerprint_of
 from .instructions import one_each
-from .late_chunking import ChunkedText, late_vectors
+from .late_chunking import ChunkedText, check_asked, late_vectors
 from .matryoshka import check_layers, first_dimensions, unit
 from .model_folder import find_model
 from .passage_text import names
 from .processor import choose_device, choose_number_type
-from .text_batches import by_length
+from .text_batches import by_length, check_texts
 from .token_spans import TokenSpans, spans_by
 
 Vectors = NDArray[np.float32]
@@ -115,8 +114,8 @@ class DecoderEncoder:
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Self:
         """The encoder that a fingerprint's settings describe."""
-        names = signature(cls).parameters.keys() - {"model", "device"}
-        return cls(settings["model"], **{name: settings[name] for name in names})
+        kept = signature(cls).parameters.keys() - {"model", "device"}
+        return cls(settings["model"], **{name: settings[name] for name in kept})
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
@@ -185,10 +184,7 @@ class DecoderEncoder:
 
         Raises UsageError unless the encoder was made for it.
         """
-        if not self.late_chunking:
-            remedy = "Make the encoder with late_chunking=True: its index has to know"
-            raise UsageError("documents for an encoder of passages", remedy=remedy)
-        check_texts([text for one in documents for text in (one.title, one.text)])
+        check_asked(self.late_chunking)
         prompt = self.passage_template.removesuffix(TEXT)
         vectors = late_vectors(documents, prompt, self, self.max_length, self._budget, progress)
         self.encoded += len(vectors)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ..errors import UsageError
 from .loaded_encoder import loading
-from .matryoshka import keep_layers, layers_of
+from .matryoshka import keep_layers
 from .model_folder import ModelFolder
 
 if TYPE_CHECKING:
@@ -52,9 +52,7 @@ class DecoderModel:
         self.tokenizer, loaded = load_decoder(model, number_type)
         self.transformer = loaded.to(target).eval()
         self._name, self._target = model.name, target
-        if layers is not None:
-            keep_layers(self.transformer, layers, model.name)
-        self._layers = layers_of(self.transformer, model.name, layers)
+        self._layers = keep_layers(self.transformer, layers, model.name)
 
     @property
     def dimensions(self) -> int:
@@ -76,7 +74,8 @@ class DecoderModel:
 
     def _sees_ahead(self) -> bool:
         """Whether the first of two tokens depends on the second: some models make own masks."""
-        pairs = [np.array(pair, dtype=np.int32) for pair in ((1, 2), (1, 3))]
+        words = self.transformer.config.vocab_size
+        pairs = [np.array([0, last], dtype=np.int32) for last in (words // 2, words // 3)]
         try:
             left, right = self.hidden(pairs, None, Pass(bidirectional=True))[:, 0]
         except (RuntimeError, TypeError, ValueError, AttributeError, KeyError):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..errors import UsageError
 from .model_folder import ModelFolder
-from .text_batches import by_length
+from .text_batches import by_length, check_texts
 from .token_spans import TokenSpans
 
 Vectors = NDArray[np.float32]
@@ -34,7 +34,7 @@ AT_ONCE = 64
 class ChunkedText:
     """A document and where its chunks are: ``text[start:end]`` for each of the spans.
 
-    title: read before the text as context; it belongs to no chunk.
+    title: read before the text as context, up to half of what the model reads; in no chunk.
     """
 
     text: str
@@ -81,6 +81,7 @@ def late_vectors(
     limit: tokens of a window.  budget: tokens that are read together.
     A chunk without a token of its own gets the mean over its whole document.
     """
+    check_texts([text for one in documents for text in (one.title, one.text)])
     parts = [np.empty((0, reader.dimensions), dtype=np.float32)]
     for start in range(0, len(documents), AT_ONCE):
         batch = documents[start : start + AT_ONCE]
@@ -96,7 +97,8 @@ def _pooled(
     heads = [prompt + (f"{one.title} " if one.title else "") for one in documents]
     texts = [head + one.text for head, one in zip(heads, documents, strict=True)]
     tokens = reader.token_spans(texts)
-    sums = [_Sums(*args) for args in zip(documents, map(len, heads), tokens, strict=True)]
+    columns = zip(documents, map(len, heads), tokens, strict=True)
+    sums = [_Sums(*column, reader.dimensions) for column in columns]
     windows = [
         window
         for number, (head, spans) in enumerate(zip(heads, tokens, strict=True))
@@ -109,7 +111,7 @@ def _pooled(
         ends = np.cumsum(lengths[chosen])
         for window, found in zip(batch, np.split(vectors, ends[:-1]), strict=True):
             sums[window.document].add(window, found)
-    return [one.means(reader.dimensions) for one in sums]
+    return [one.means() for one in sums]
 
 
 def _windows(document: int, spans: TokenSpans, head: int, limit: int) -> Iterator[Window]:
@@ -145,37 +147,40 @@ def stretches(tokens: int, room: int) -> Iterator[tuple[int, int, int, int]]:
 
 
 class _Sums:
-    """Sums of token vectors: of the chunks of one document, and of the whole."""
+    """Sums of token vectors: of the chunks of one document, and of all that was read of it."""
 
-    def __init__(self, document: ChunkedText, head: int, tokens: TokenSpans) -> None:
+    def __init__(
+        self, document: ChunkedText, head: int, tokens: TokenSpans, dimensions: int
+    ) -> None:
         found = [tokens.within(start + head, end + head) for start, end in document.spans]
-        self._spans = [(int(one[0]), int(one[-1]) + 1) if len(one) else None for one in found]
-        self._chunks: list[Vectors | None] = [None] * len(found)
-        self._whole: list[Vectors] = []
+        edges = [(one[0], one[-1] + 1) if len(one) else (0, 0) for one in found]
+        self._firsts, self._lasts = np.array(edges, dtype=np.int64).reshape(-1, 2).T
+        self._chunks = np.zeros((len(found), dimensions))
+        self._whole = np.zeros(dimensions)
         self._read = 0
 
     def add(self, window: Window, vectors: Vectors) -> None:
-        own = vectors[window.skipped : window.skipped + window.owned]
-        self._whole.append(vectors.sum(0, dtype=np.float64))
+        self._whole += vectors.sum(0, dtype=np.float64)
         self._read += len(vectors)
-        for number, span in enumerate(self._spans):
-            if span is None:
-                continue
-            lower, upper = (min(max(edge - window.first, 0), len(own)) for edge in span)
-            if lower < upper:
-                summed = own[lower:upper].sum(0, dtype=np.float64)
-                held = self._chunks[number]
-                self._chunks[number] = summed if held is None else held + summed
+        own = vectors[window.skipped : window.skipped + window.owned]
+        lower = np.clip(self._firsts - window.first, 0, len(own))
+        upper = np.clip(self._lasts - window.first, 0, len(own))
+        for chunk in np.flatnonzero(lower < upper):
+            self._chunks[chunk] += own[lower[chunk] : upper[chunk]].sum(0, dtype=np.float64)
 
-    def means(self, dimensions: int) -> Vectors:
+    def means(self) -> Vectors:
         """(chunks, d)."""
-        rows = np.empty((len(self._spans), dimensions), dtype=np.float32)
-        for number, (span, held) in enumerate(zip(self._spans, self._chunks, strict=True)):
-            if span is None or held is None:
-                rows[number] = np.sum(self._whole, axis=0) / self._read
-            else:
-                rows[number] = held / (span[1] - span[0])
-        return rows
+        counts = self._lasts - self._firsts
+        means = self._chunks / np.maximum(counts, 1)[:, None]
+        means[counts == 0] = self._whole / max(self._read, 1)
+        return np.asarray(means, dtype=np.float32)
+
+
+def check_asked(late_chunking: bool) -> None:
+    """Raise UsageError when documents come to an encoder of passages."""
+    if not late_chunking:
+        remedy = "Make the encoder with late_chunking=True: its index has to know"
+        raise UsageError("documents for an encoder of passages", remedy=remedy)
 
 
 def check_late(model: ModelFolder) -> None:

@@ -39,27 +39,27 @@ def check_layers(asked: int | None, model: ModelFolder) -> None:
         _check("layers", asked, whole, model.name)
 
 
-def keep_layers(transformer: "Module", asked: int, model: str) -> None:
-    """Drop all layers of a loaded model but the first `asked`: they are never computed again."""
+def keep_layers(transformer: "Module", asked: int | None, model: str) -> "ModuleList":
+    """The layers of a loaded model; all but the first `asked` are dropped from it for good."""
     layers = layers_of(transformer, model)
-    _check("layers", asked, len(layers), model)
-    del layers[asked:]
+    if asked is not None:
+        _check("layers", asked, len(layers), model)
+        del layers[asked:]
+    return layers
 
 
-def layers_of(transformer: "Module", model: str, kept: int | None = None) -> "ModuleList":
-    """The list of a model's layers: the outermost that is as long as its configuration says.
-
-    kept: how many `keep_layers` has left.
-    """
+def layers_of(transformer: "Module", model: str) -> "ModuleList":
+    """The list of a model's layers: the first that is as long as its configuration says."""
     from torch.nn import ModuleList
 
     config: Any = transformer.config
-    count = kept or config.num_hidden_layers
+    count = getattr(config, "num_hidden_layers", None)
     for module in transformer.modules():
         if isinstance(module, ModuleList) and len(module) == count:
             return module
     raise UsageError(
-        f"the layers of {model!r} cannot be told apart", remedy="Leave out the option 'layers'"
+        f"the layers of {model!r} cannot be told apart",
+        remedy="Use a text model with one stack of layers, or leave out 'layers'",
     )
 
 

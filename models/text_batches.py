@@ -1,9 +1,11 @@
-"""Texts of about equal length put together, so that little padding is computed."""
+"""Texts checked, and put together by length, so that little padding is computed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..errors import InputError
 
 
 def by_length(lengths: NDArray[np.int64], budget: int) -> Iterator[NDArray[np.int64]]:
@@ -22,3 +24,16 @@ def by_length(lengths: NDArray[np.int64], budget: int) -> Iterator[NDArray[np.in
         held += int(lengths[place])
     if batch:
         yield np.array(batch)
+
+
+def check_texts(texts: Sequence[str]) -> None:
+    """Refuse what no tokenizer reads, by its place: the library's own errors do not name it."""
+    for place, text in enumerate(texts):
+        try:
+            text.encode("utf-8")
+        except AttributeError:
+            what = f"text {place} is {type(text).__name__}, not str"
+            raise InputError(what, remedy="Give a list of strings") from None
+        except UnicodeEncodeError as error:
+            what = f"text {place} has half of a character at {error.start} (a lone surrogate)"
+            raise InputError(what, remedy="Decode the source strictly, or drop it") from None

@@ -14,8 +14,8 @@ from ragstone.models import BiEncoder, HashingEncoder, canary, check_encoder, lo
 from ragstone.models.decoder_encoder import DecoderEncoder, token_weights
 from ragstone.models.decoder_model import Pass
 from ragstone.models.decoder_text import ECHO, ONE_WORD, Prompted, fill, query_template
+from ragstone.models.encoder_kinds import open_encoder
 from ragstone.models.late_chunking import ChunkedText
-from ragstone.models.open_encoder import open_encoder
 
 from .decoders import LAYERS, WIDTH, WORDS, make_decoder
 
@@ -302,8 +302,9 @@ def test_prepending_shows_the_last_state_to_the_sentence(decoder: Decoder) -> No
     np.testing.assert_allclose(whole.encode_passages(["a book"]), unit([rows]), atol=1e-5)
 
 
-def test_with_prepending_the_first_token_depends_on_the_last(decoder: Decoder) -> None:
-    made = encoder(decoder())._decoder
+@pytest.mark.parametrize("family", FAMILIES)
+def test_with_prepending_the_first_token_depends_on_the_last(decoder: Decoder, family: str) -> None:
+    made = encoder(decoder(family))._decoder
     given = [np.array(ids, dtype=np.int32) for ids in ([1, 0, 5, 7], [1, 0, 5, 9])]
     states = made.hidden(given, [1, 1], Pass(prepend_layers=1))
     assert (states[0, 2] - states[1, 2]).abs().max() > 1e-4
