@@ -172,10 +172,7 @@ class LuceneRetriever:
 
 
 def whole_weights(terms: WeightedTerms, scale: float) -> Iterator[list[tuple[str, int]]]:
-    """Each text's terms with their weights times `scale`, rounded; those that vanish are left out.
-
-    InputError is not for here: a term of any bytes can be asked for.
-    """
+    """Each text's terms with their weights times `scale`, rounded; those below 1 are left out."""
     numbers = np.rint(terms.weights.astype(np.float64) * scale).astype(np.int64)
     for start, end in zip(terms.offsets[:-1].tolist(), terms.offsets[1:].tolist(), strict=True):
         pairs = zip(terms.ids[start:end].tolist(), numbers[start:end].tolist(), strict=True)
