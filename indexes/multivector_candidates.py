@@ -68,9 +68,15 @@ def _scan(
         row = rows[i]
         base = starts[books[row]]
         best[:] = 0
-        for token in range(offsets[row], offsets[row + 1]):
-            centroid = base + ids[token]
+        token, last = offsets[row], offsets[row + 1]
+        while token < last:  # four at once, the last one again if there are fewer
+            a = table[base + ids[token]]
+            b = table[base + ids[min(token + 1, last - 1)]]
+            c = table[base + ids[min(token + 2, last - 1)]]
+            d = table[base + ids[min(token + 3, last - 1)]]
             for j in range(32):
-                best[j] = max(best[j], table[centroid, j])
+                left, right = max(a[j], b[j]), max(c[j], d[j])
+                best[j] = max(best[j], max(left, right))
+            token += 4
         for j in range(32):
             scores[i] += best[j]

@@ -311,7 +311,7 @@ CASES = {
         tolerance=2e-3,
     ),
     "late-codes": Case(
-        family=load_family("multivector", {"dimensions": 12, "codes": "residual4", "depth": 9}),
+        family=load_family("multivector", {"dimensions": 12, "codes": "residual4"}),
         encode=few_vectors,
         score=sums_of_maxima,
         join=lambda batches: joined(batches[0], batches[1:]),
