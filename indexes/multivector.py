@@ -70,7 +70,7 @@ class MultiVector:
             raise UsageError(f"normalize={self.normalize!r} is no truth value", remedy="Use true")
         for name, least, most in (
             ("dimensions", 1, 65_536), ("depth", 1, 2**31 - 1), ("repetitions", 1, 1024),
-            ("cells", 0, 8), ("width", 1, 1024), ("final", 0, 65_536),
+            ("cells", 1, 8), ("width", 1, 1024), ("final", 0, 65_536),
         ):  # fmt: skip
             self._check_number(name, least, most)
         if (self.repetitions << self.cells) * self.width > 1 << 20:
