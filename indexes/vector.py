@@ -68,7 +68,7 @@ class Vector:
     graph_rows: int = 500_000
     threads: int = 1
     lists: int | None = None
-    probes: int = 16
+    probes: int = 32
     depth: int = 100
     pieces: int | None = None
     least_rows: int = 10_000

@@ -25,7 +25,7 @@ from .vector_narrow import best_among, slices_of
 from .vector_part import Blocks
 from .vector_pq import Pieces, pieces_of, write_pieces
 from .vector_rabitq import open_signs, sign_candidates, write_signs
-from .vector_topk import exact_scores
+from .vector_scores import exact_scores
 
 if TYPE_CHECKING:
     from ..storage import PartWriter

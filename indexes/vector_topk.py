@@ -5,12 +5,11 @@ A passage whose bounds leave open whether it is among the top k is a candidate. 
 scores that were found already: k passages are known to reach L, so that candidates whose upper
 bounds are below L (less a margin for the rounding of scores to float32) are out, and so is
 whatever comes later with such an upper bound. `settle` computes the exact scores of the others,
-beginning with those that L rests on because they raise it. It is called at the end of each part,
-and when bounds are so loose that no place is left for candidates; so however loose the bounds are,
-the answer is exact, and only the time differs.
+beginning with those that seem to be the best because they raise L. It is called at the end of each
+part, and for a query whose bounds are so loose that no place is left for candidates; so however
+loose the bounds are, the answer is exact, and only the time differs.
 
-Scores are float64 sums of the stored numbers rounded to float32; equal scores go by ascending
-passage number. They do not depend on blocks, segments or the other queries of a batch.
+Equal scores go by ascending passage number.
 """
 
 from typing import Any, NamedTuple
@@ -20,17 +19,17 @@ from numba import boolean, float32, float64, int32, int64, njit, types, void
 from numpy.typing import NDArray
 
 from ..records import Neighbours
-from .prefetch import prefetch
 from .vector_codes import QueryTerms, read_only
+from .vector_scores import AT_ONCE, exact_scores, scores_by_row
 
-TILE = 32
-"""Rows that are compared with a query's limit at once, by their maximum."""
+TILE, FINE = 32, 8
+"""Rows that are compared with a query's limit at once, by their maximum; fewer for a large k."""
 
-_AHEAD = 3
-"""Candidates between a row that is scored and the one that is fetched."""
+_MANY = 256
+"""The k from which most tiles of the larger size would have a candidate."""
 
-_AT_ONCE = 4096
-"""Candidates that are scored in one call."""
+_SHARED = 0.25
+"""Candidates for each row of a part from which rows are scored in their order."""
 
 _HALVINGS = 32
 
@@ -130,6 +129,32 @@ def reached_by(values, k, low):  # type: ignore[no-untyped-def]
         if value >= low:
             least = min(least, value)
     return least
+
+
+@njit(float64[::1](float32[:, ::1], int64), cache=True, nogil=True)
+def reached_in(values, k):  # type: ignore[no-untyped-def]
+    """A number for each row of `values` that k of them reach; -inf where there are fewer."""
+    reached = np.full(values.shape[0], -np.inf)
+    if k <= values.shape[1]:
+        for i in range(values.shape[0]):
+            reached[i] = reached_by(values[i], k, -np.inf)
+    return reached
+
+
+@njit(
+    [
+        void(int32[:, ::1], read_only(float32, 2), QUERY_TERMS, int64, float32[:, ::1]),
+        void(float32[:, ::1], read_only(float32, 2), QUERY_TERMS, int64, float32[:, ::1]),
+    ],
+    cache=True,
+    nogil=True,
+)
+def scale(products, ranges, terms, at, values):  # type: ignore[no-untyped-def]
+    """values[q, at + i] = what product i makes the score of query q seem to be."""
+    for i in range(products.shape[0]):
+        for query in range(products.shape[1]):
+            value = np.float32(products[i, query]) * ranges[i, 0] * terms.steps[query]
+            values[query, at + i] = np.float32(terms.bases[query]) + value
 
 
 @njit(cache=True, nogil=True)
@@ -242,9 +267,10 @@ def scan(products, ranges, rows, live, terms, top, resume):  # type: ignore[no-u
     """
     queries = products.shape[1]
     maxima = np.empty(queries, np.float32)
+    size = TILE if top.found_scores.shape[1] < _MANY else FINE
     tile, from_query = resume // queries, resume % queries
-    for first in range(tile * TILE, products.shape[0], TILE):
-        last = min(first + TILE, products.shape[0])
+    for first in range(tile * size, products.shape[0], size):
+        last = min(first + size, products.shape[0])
         reach, error = _tile_maxima(products, ranges, first, last, maxima)
         for query in range(queries):
             margin = reach * terms.reaches[query] + error * terms.norms[query]
@@ -255,53 +281,45 @@ def scan(products, ranges, rows, live, terms, top, resume):  # type: ignore[no-u
                 if top.counts[query] + TILE > top.turns[query]:
                     prune(top, terms, query)
                     if top.counts[query] + TILE > top.turns[query]:
-                        return (first // TILE) * queries + query
+                        return (first // size) * queries + query
                 _examine(products, ranges, rows, live, first, last, margin, terms, top, query)
         from_query = 0
     return -1
 
 
-@njit(int64(TOP, QUERY_TERMS, boolean, int64[::1], int64[::1]), cache=True, nogil=True)
-def pick(top, terms, surely, which, rows):  # type: ignore[no-untyped-def]
-    """Move candidates into `which` (queries) and `rows`; returns how many.
+@njit(
+    int64(TOP, QUERY_TERMS, boolean, int64, int64, int64[::1], int64[::1]), cache=True, nogil=True
+)
+def pick(top, terms, likely, first, last, which, rows):  # type: ignore[no-untyped-def]
+    """Move candidates of queries `first` to `last` into `which` and `rows`; returns how many.
 
-    surely: only those whose lower bounds reach the limit. Others below the limit are forgotten.
+    likely: only the k in the middle of whose bounds are the greatest. Others below the limit are
+    forgotten.
     """
-    taken = 0
-    for query in range(top.counts.shape[0]):
-        if surely:
+    taken, k = 0, top.found_scores.shape[1]
+    for query in range(first, last):
+        least = -np.inf
+        if likely:
             prune(top, terms, query)
+            count = top.counts[query]
+            if count > k:
+                least = reached_by(
+                    top.uppers[query, :count] + top.lowers[query, :count], k, -np.inf
+                )
         kept = 0
         for i in range(top.counts[query]):
-            if top.uppers[query, i] < top.limits[query]:
+            upper, lower = top.uppers[query, i], top.lowers[query, i]
+            if upper < top.limits[query]:
                 continue
-            if top.lowers[query, i] >= top.limits[query] or not surely:
+            if upper + lower >= least:
                 which[taken], rows[taken] = query, top.rows[query, i]
                 taken += 1
             else:
                 top.rows[query, kept] = top.rows[query, i]
-                top.uppers[query, kept] = top.uppers[query, i]
-                top.lowers[query, kept] = top.lowers[query, i]
+                top.uppers[query, kept], top.lowers[query, kept] = upper, lower
                 kept += 1
         top.counts[query] = kept
     return taken
-
-
-@njit(
-    void(read_only(float32, 2), int64[::1], read_only(float32, 2), int64[::1], float32[::1]),
-    cache=True, nogil=True, fastmath=True,
-)  # fmt: skip
-def score(vectors, rows, queries, which, scores):  # type: ignore[no-untyped-def]
-    """scores[i] = vectors[rows[i]] . queries[which[i]] as a float64 sum, for float32 vectors."""
-    d = vectors.shape[1]
-    for i in range(rows.shape[0]):
-        if i + _AHEAD < rows.shape[0]:
-            for at in range(rows[i + _AHEAD] * d, (rows[i + _AHEAD] + 1) * d, 16):
-                prefetch(vectors, at)  # type: ignore[call-arg]
-        row, query, total = rows[i], which[i], 0.0
-        for j in range(d):
-            total += np.float64(vectors[row, j]) * np.float64(queries[query, j])
-        scores[i] = total
 
 
 @njit(void(TOP, QUERY_TERMS, int64[::1], int64[::1], float32[::1]), cache=True, nogil=True)
@@ -321,38 +339,39 @@ def settle(
     vectors: NDArray[Any],
     queries: NDArray[np.float32],
     base: int,
+    only: int | None = None,
 ) -> None:
-    """Score all candidates that can still be among the top k; none is left.
+    """Score all candidates that can still be among the top k, or those of one query; none is left.
 
     vectors: (rows, d) float32 or float16 of the part whose first passage number is `base`.
     """
-    which = np.empty(int(top.counts.sum()), np.int64)
+    first_query, last_query = (0, len(queries)) if only is None else (only, only + 1)
+    which = np.empty(int(top.counts[first_query:last_query].sum()), np.int64)
     rows = np.empty_like(which)
-    for surely in (True, False):
-        taken = pick(top, terms, surely, which, rows)
-        for first in range(0, taken, _AT_ONCE):
-            few = slice(first, min(first + _AT_ONCE, taken))
+    for likely in (True, False):
+        taken = pick(top, terms, likely, first_query, last_query, which, rows)
+        if taken > _SHARED * len(vectors):
+            scores = scores_by_row(vectors, rows[:taken], queries, which[:taken])
+            take(top, terms, which[:taken], rows[:taken] + base, scores)
+            continue
+        for first in range(0, taken, AT_ONCE):
+            few = slice(first, min(first + AT_ONCE, taken))
             scores = exact_scores(vectors, rows[few], queries, which[few])
             take(top, terms, which[few], rows[few] + base, scores)
 
 
-def exact_scores(
-    vectors: NDArray[Any],
-    rows: NDArray[np.int64],
-    queries: NDArray[np.float32],
-    which: NDArray[np.int64],
-) -> NDArray[np.float32]:
-    """(n,) the score of vectors[rows[i]] for queries[which[i]]; float16 vectors are widened."""
-    scores = np.empty(len(rows), np.float32)
-    if vectors.dtype == np.float16:  # numba has no float16
-        vectors, rows = vectors[rows].astype(np.float32), np.arange(len(rows))
-    score(vectors, rows, queries, which, scores)
-    return scores
-
-
 def ranked(top: TopK) -> Neighbours:
     """What was found, best first, equal scores by ascending number, padded with -1 and -inf."""
-    order = np.lexsort((top.found_numbers, -top.found_scores), axis=1)
-    numbers = np.take_along_axis(top.found_numbers, order, axis=1)
-    scores = np.take_along_axis(top.found_scores, order, axis=1)
+    numbers, scores = top.found_numbers, top.found_scores
+    for query in range(len(scores)):
+        sort_hits(scores[query], numbers[query])
     return Neighbours(np.where(numbers == LAST, -1, numbers), scores)
+
+
+@njit(void(float32[::1], int64[::1]), cache=True, nogil=True)
+def sort_hits(scores, numbers):  # type: ignore[no-untyped-def]
+    """Sort a heap of hits, the best first: the worst goes to the end, and out of the heap."""
+    for size in range(scores.shape[0] - 1, 0, -1):
+        score, number = scores[size], numbers[size]
+        scores[size], numbers[size] = scores[0], numbers[0]
+        put(scores[:size], numbers[:size], score, number)

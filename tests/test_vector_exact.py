@@ -22,7 +22,8 @@ from ragstone.indexes.vector_products import (
     multiply,
     product,
 )
-from ragstone.indexes.vector_topk import exact_scores, reached_by
+from ragstone.indexes.vector_scores import exact_scores, sort_rows
+from ragstone.indexes.vector_topk import reached_by, reached_in
 
 torch = pytest.importorskip("torch")
 torch.set_num_threads(1)
@@ -301,6 +302,53 @@ def test_few_candidates_are_scored_again(monkeypatch: pytest.MonkeyPatch) -> Non
     found = search_exactly([(part_of(vectors), None)], queries, 10, lambda q, n: Int8Product(q))
     same(found, vectors, queries, 10)
     assert sum(scored) < 64 * 100
+
+
+@pytest.mark.parametrize("guess", [None, -np.inf, 0.2, 0.9, np.nan, np.inf])
+def test_a_guess_costs_time_only(guess: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Right or wrong for some queries or all: the answer is that of brute force."""
+    random = np.random.default_rng(12)
+    vectors = unit(random.standard_normal((3000, 16)))
+    queries = unit(random.standard_normal((20, 16)))
+    live = random.random(3000) < 0.8
+    tried = []
+    original = vector_exact._search_batch
+    monkeypatch.setattr(
+        vector_exact,
+        "_search_batch",
+        lambda *arguments: tried.append(len(arguments[1])) or original(*arguments),
+    )
+    if guess is not None:
+        monkeypatch.setattr(vector_exact, "_guess", lambda *_: np.full(20, guess))
+    parts = [(part_of(vectors[:1000].copy()), live[:1000])]
+    parts.append((part_of(vectors[1000:].copy(), 1000), live[1000:]))
+    same(search_exactly(parts, queries, 60), vectors, queries, 60, live)
+    assert tried[0] == 20 and sum(tried[1:]) == {None: 0, -np.inf: 0, 0.2: 0}.get(guess, 20)
+
+
+def test_a_large_k_of_many_rows_guesses_and_scores_row_by_row() -> None:
+    random = np.random.default_rng(13)
+    vectors = unit(random.standard_normal((9000, 24)))
+    vectors[4000:4400] = vectors[0]  # as many equal scores
+    queries = unit(random.standard_normal((40, 24)))
+    for way in PRODUCTS:
+        found = search_exactly(
+            [(part_of(vectors), None)], queries, 300, lambda q, n, way=way: PRODUCTS[way](q)
+        )
+        same(found, vectors, queries, 300)
+
+
+@given(st.lists(st.integers(0, 9), max_size=60))
+def test_rows_are_sorted_as_numpy_does(rows: list[int]) -> None:
+    array, order = np.array(rows, np.int64), np.empty(len(rows), np.int64)
+    sort_rows(array, 10, order)
+    np.testing.assert_array_equal(order, np.argsort(array, kind="stable"))
+
+
+def test_reached_in_is_reached_by_for_every_row() -> None:
+    values = np.random.default_rng(14).standard_normal((5, 70)).astype(np.float32)
+    np.testing.assert_allclose(reached_in(values, 9), np.sort(values, axis=1)[:, -9], rtol=1e-6)
+    assert np.isneginf(reached_in(values, 71)).all()
 
 
 def test_float16_vectors_are_searched_as_they_are_stored() -> None:
