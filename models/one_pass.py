@@ -1,10 +1,11 @@
 """The forward pass that the encoders of one model share: each batch of texts is run once.
 
 A pass computes every output that some encoder was made for. What it gives is kept until each of
-them has taken its own, or until other texts are encoded.
+them has taken its own, or until KEPT other batches have been encoded.
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -33,8 +34,20 @@ HEADS = {"sparse": "sparse_linear", "multi": "colbert_linear"}
 """The outputs that have a linear layer of their own, and its file."""
 
 
+KEPT = 8
+"""Batches of which something is kept that was not taken: an encoder may be several ahead."""
+
+
+@dataclass(slots=True)
+class Pass:
+    """What a pass gave and nobody took yet, by output, and how many texts it cut."""
+
+    keys: dict[str, Any]
+    truncated: int
+
+
 class OnePass:
-    """A model, the outputs that are `wanted` of it, and what its last pass gave."""
+    """A model, the outputs that are `wanted` of it, and what its last passes gave."""
 
     def __init__(
         self, model: ModelFolder, max_length: int | None, number_type: str, device: str
@@ -45,41 +58,46 @@ class OnePass:
         self._dtype, self._device = number_type, device
         self._lock = Lock()
         self._heads: dict[str, tuple[Tensor, Tensor]] = {}
-        self._texts: list[str] = []
-        self._keys: dict[str, Any] = {}
-        self._truncated = 0
+        self._untaken: dict[tuple[str, ...], Pass] = {}
 
     @cached_property
     def files(self) -> str:
         """The digest of the model's files."""
         return files_digest(self._model)
 
-    def take(self, output: str, texts: list[str], progress: Progress | None) -> tuple[Any, int]:
+    def take(
+        self, output: str, texts: tuple[str, ...], progress: Progress | None
+    ) -> tuple[Any, int]:
         """The keys of an output, and how many texts were cut; kept keys are handed out once."""
         with self._lock:
-            if output not in self._keys or texts != self._texts:
-                self._keys, self._texts = {}, texts  # the old ones go before the new ones come
-                self._keys = self._encode(texts, progress)
+            found = self._untaken.pop(texts, None)
+            if found is None or output not in found.keys:
+                while len(self._untaken) >= KEPT:
+                    del self._untaken[next(iter(self._untaken))]
+                found = self._run(texts, progress)
             elif progress and texts:
                 progress(len(texts))
-            return self._keys.pop(output), self._truncated
+            keys = found.keys.pop(output)
+            if found.keys:
+                self._untaken[texts] = found
+            return keys, found.truncated
 
-    def _encode(self, texts: list[str], progress: Progress | None) -> dict[str, Any]:
+    def _run(self, texts: tuple[str, ...], progress: Progress | None) -> Pass:
         self.passes += 1
-        self._truncated = 0
+        truncated = 0
         found: dict[str, list[Any]] = {output: [None] * len(texts) for output in self.wanted}
         for start in range(0, len(texts), WINDOW):
             window = texts[start : start + WINDOW]
-            lengths, truncated = self._loaded.lengths(window, None, is_query=False)
-            self._truncated += truncated
+            lengths, cut = self._loaded.lengths(window, None, is_query=False)
+            truncated += cut
             for places in by_length(lengths, self._budget):
                 rows = self._batch([window[place] for place in places], found)
-                for number, place in enumerate(places.tolist()):
-                    for output in found:
-                        found[output][start + place] = rows[output][number]
+                for output, own in found.items():
+                    for place, row in zip(places.tolist(), rows[output], strict=True):
+                        own[start + place] = row
                 if progress:
                     progress(len(places))
-        return {output: self._joined(output, rows) for output, rows in found.items()}
+        return Pass({name: self._joined(name, rows) for name, rows in found.items()}, truncated)
 
     def _batch(self, texts: list[str], outputs: Iterable[str]) -> dict[str, list[Any]]:
         """What each output makes of each text."""

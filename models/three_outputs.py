@@ -8,8 +8,8 @@ vectors of its tokens, `sparse_linear.safetensors` (to one number) and `colbert_
     sparse  the head's positive part for each token; of a token that occurs again, the greatest
     multi   the head's vector for each token but the first, of length 1
 
-Encoders of one model share it, and its last batch: asked for the same texts one after the other,
-they take one pass.
+Encoders of one model share it, and its last passes: asked for the same batches, each of them after
+all of another's, they take one pass a batch.
 
 The heads of BGE-M3 are published as pickles, which are never read. Whoever trusts them turns them
 into safetensors once, inside the folder:
@@ -97,7 +97,7 @@ class _Output(Generic[Keys]):
         progress: called with the number of texts done since it was called last.
         """
         check_texts(texts)
-        keys, truncated = self._shared.take(self.output, list(texts), progress)
+        keys, truncated = self._shared.take(self.output, tuple(texts), progress)
         self.encoded += len(texts)
         self.truncated += truncated
         found: Keys = keys

@@ -12,7 +12,7 @@ import pytest
 
 from ragstone.errors import InputError, UsageError
 from ragstone.models import canary, check_encoder, load_encoder
-from ragstone.models.one_pass import _LOADED, OnePass
+from ragstone.models.one_pass import _LOADED, KEPT, OnePass
 from ragstone.models.three_outputs import DenseOutput, MultiOutput, SparseOutput, ThreeOutputs
 from ragstone.records import TokenVectors, WeightedTerms
 
@@ -160,15 +160,31 @@ def test_three_encoders_take_one_pass(folder: Path) -> None:
     np.testing.assert_array_equal(again.vectors, model.multi.encode_passages(TEXTS).vectors)
 
 
+def test_an_encoder_may_be_several_batches_ahead(folder: Path) -> None:
+    model = ThreeOutputs(folder, max_length=13)
+    batches = [[f"the book {'a ' * number}"] for number in range(KEPT + 2)]
+    for encoder in (model.multi, model.dense, model.sparse):
+        for batch in batches[:KEPT]:
+            encoder.encode_passages(batch)
+    assert passes(model.dense) == KEPT and not model.dense._shared._untaken
+    for batch in batches:  # two more than are kept
+        model.dense.encode_passages(batch)
+    assert len(model.dense._shared._untaken) == KEPT
+    model.sparse.encode_passages(batches[2])
+    assert passes(model.dense) == 2 * KEPT + 2
+    model.sparse.encode_passages(batches[0])
+    assert passes(model.dense) == 2 * KEPT + 3
+
+
 def test_only_what_is_wanted_is_computed(folder: Path) -> None:
     gc.collect()
     dense = DenseOutput(folder, max_length=9)
     dense.encode_passages(TEXTS)
-    assert dense._shared._keys == {} and dense._shared._heads == {}
+    assert dense._shared._untaken == {} and dense._shared._heads == {}
     sparse = SparseOutput(folder, max_length=9)
     assert sparse._shared is dense._shared
     sparse.encode_passages(TEXTS)
-    assert dense._shared._keys.keys() == {"dense"}
+    assert [one.keys.keys() for one in dense._shared._untaken.values()] == [{"dense"}]
     dense.encode_passages(TEXTS)
     assert passes(dense) == 2
 
