@@ -47,7 +47,7 @@ class Vector:
     at least 2 k as its effort.  threads: for building it, or for learning codes.
     lists: cells of a part, 1.5 times the root of its rows unless given.  probes: cells that a
     query looks into, more for a large k.  depth: rows whose short codes are the best, which are
-    looked at more closely; at least 4 k.  pieces: numbers of 4 bits that "ivf-pq" makes of a
+    looked at more closely; at least 5 k.  pieces: numbers of 4 bits that "ivf-pq" makes of a
     vector, one for two dimensions unless given.  least_rows: smaller parts have no cells and no
     bits, and are searched exactly; a merge makes large ones.
 

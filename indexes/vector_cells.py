@@ -139,7 +139,7 @@ def cluster(vectors: NDArray[np.float32], lists: int, seed: int) -> NDArray[np.f
         sums = np.add.reduceat(vectors[order], starts[filled], axis=0)
         means[filled] = sums / counts[filled, None].astype(np.float32)
         empty = np.flatnonzero(counts == 0)
-        largest = np.argsort(-counts, kind="stable")[: len(empty)]
+        largest = np.argsort(-counts, kind="stable")[np.arange(len(empty)) % len(filled)]
         means[empty] = vectors[order[starts[largest] + random.integers(0, counts[largest])]]
     return means
 

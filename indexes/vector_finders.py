@@ -38,7 +38,7 @@ NEED_FAISS = ("hnsw", "ivf-pq")
 _PROBED = 10
 """Rows in the cells that are looked into for each result that is asked for, at least."""
 
-_RESCORED = 4
+_RESCORED = 5
 """Rows that are scored again for each result that is asked for, at least."""
 
 
