@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError, UsageError
+from ..models.passage_text import passage_keys
 from ..records import Bitmap, Neighbours, Passage, Ranking, WeightedTerms
 from ..stages import Encoder
 
@@ -44,8 +45,8 @@ class ImpactIndex(Protocol):
 class TildeReranker:
     """Scores passages by exact matches of weighted tokens, TILDEv2's or another encoder's.
 
-    index: of the same encoder over the same passages. Without one, a passage is encoded as its
-    title and its text.
+    index: of the same encoder over the same passages. Without one, passages are encoded as a build
+    would encode them.
     """
 
     encoder: Encoder[WeightedTerms, WeightedTerms]
@@ -75,8 +76,7 @@ class TildeReranker:
         if self.index is not None:
             return [self._stored(self.index, *pair) for pair in zip(asked, ids, strict=True)]
         distinct = sorted({id for some in ids for id in some})
-        texts = [f"{one.title} {one.text}".strip() for one in self.passages.fetch(distinct)]
-        weighed = self.encoder.encode_passages(texts)
+        weighed: WeightedTerms = passage_keys(self.encoder, self.passages.fetch(distinct))
         row_of = {id: row for row, id in enumerate(distinct)}
         rows = [np.array([row_of[id] for id in some], np.int64) for some in ids]
         return [matched(one, taken(weighed, some)) for one, some in zip(asked, rows, strict=True)]
