@@ -16,7 +16,7 @@ any; their context is the passage's and 0.7 of their own.
 hard: all vectors are random directions, so that no centroid tells anything and passages
 score almost alike: the most that codes can be asked.
 
---file takes texts, a JSON object with "text" a line, whose tokens are encoded by MiniLM (not a model
+--file takes texts, a JSON object with "text" a line, whose tokens are encoded by MiniLM (no model
 for late interaction) and reduced to --dimensions by their principal components; queries are
 sentences out of the texts. One thread; CPU seconds; medians of rounds that take turns.
 fast-plaid needs a torch of its own: --plaid-python names a Python that has it.

@@ -109,9 +109,12 @@ def _encode(vectors, ids, centroids, scales, levels, bits, codes):  # type: igno
 def _spread(code, bits, wide):  # type: ignore[no-untyped-def]
     """A level a byte."""
     mask = np.uint64(0x0101010101010101) * np.uint64((1 << bits) - 1)
-    for part in range(8 // bits):
-        for i in range(code.shape[0]):
-            wide[part * code.shape[0] + i] = (code[i] >> np.uint64(part * bits)) & mask
+    for i in range(code.shape[0]):
+        rest, place = code[i], i
+        for _ in range(8 // bits):
+            wide[place] = rest & mask
+            rest >>= np.uint64(bits)
+            place += code.shape[0]
 
 
 @njit(cache=True, nogil=True)
