@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ..errors import Damaged, InputError, MissingExtra, UsageError
 from ..records import JSON, Fingerprint
+from .directions import unit
 from .learned_folder import Learned, load_learned, save_learned
 
 if TYPE_CHECKING:
@@ -68,8 +69,7 @@ class ScoreMap:
         return np.asarray((np.log(threshold / (1 - threshold)) - offset) / slope)
 
     def _lines(self, queries: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        directions = queries / np.maximum(np.linalg.norm(queries, axis=1, keepdims=True), 1e-12)
-        hidden = np.maximum(directions @ self.inward.T + self.bias, 0)
+        hidden = np.maximum(unit(queries) @ self.inward.T + self.bias, 0)
         out = (hidden @ self.outward.T + self.constant).astype(np.float64)
         mean, spread = self.scale.astype(np.float64)
         slope = np.exp(np.clip(out[:, 0], -_STEEPEST, _STEEPEST)) / spread
@@ -159,7 +159,7 @@ class _Fit:
         import torch
 
         real = np.isfinite(scores)
-        self.queries = torch.nn.functional.normalize(torch.tensor(queries), dim=1)
+        self.queries = torch.tensor(unit(queries))
         self.scale = np.array([scores[real].mean(), scores[real].std() or 1.0], np.float32)
         standard = np.where(real, scores - self.scale[0], 0) / self.scale[1]
         self.scores = torch.tensor(standard.astype(np.float32))

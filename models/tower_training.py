@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from ..errors import InputError, MissingExtra, UsageError
 from ..records import JSON
 from ..stages import Encoder
+from .directions import unit
 from .fingerprint import canary
 from .model_folder import find_model
 from .query_tower import QueryTower, TowerParts, Vectors, read_tokenizer
@@ -96,7 +97,7 @@ def distil_tower(
     tokens = [np.array(one.ids, np.int64) for one in encoded]
     words = [split.id_to_token(place) or "" for place in range(split.get_vocab_size())]
     targets = encoder.encode_queries(texts) if vectors is None else vectors
-    run = _Run(tokens, _unit(targets), _beginning(encoder, words, tokens), passages, training)
+    run = _Run(tokens, unit(targets), _beginning(encoder, words, tokens), passages, training)
     before = run.measured()
     run.learn()
     facts: dict[str, JSON] = {
@@ -135,8 +136,8 @@ class _Run:
             one.requires_grad_()
         self.passages = self.nearest = None
         if passages is not None and training.scores and len(passages):
-            self.passages = torch.tensor(_unit(passages))
-            self.nearest = _nearest(targets, _unit(passages))
+            self.passages = torch.tensor(unit(passages))
+            self.nearest = _nearest(targets, unit(passages))
 
     def learn(self) -> None:
         import torch
@@ -225,8 +226,3 @@ def _tokenizer_of(encoder: Encoder[Any, Vectors]) -> Path:
         what = f"the encoder {encoder.fingerprint.name!r} has no tokenizer.json"
         raise UsageError(what, remedy="Give one with tokenizer=")
     return path
-
-
-def _unit(vectors: Vectors) -> Vectors:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(lengths, np.finfo(np.float32).tiny), dtype=np.float32)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import Damaged, InputError, UsageError
+from ..models.directions import unit
 from ..models.learned_folder import Learned, load_learned, require_encoder, save_learned
 from ..records import Filter, Fingerprint, Query, Ranking
 from ..stages import Encoder, Retriever
@@ -43,7 +44,7 @@ class Pilots:
         """The expert for each of (n, d) queries: the one with the greatest mean cosine between the
         query and the expert's pilots, or only its `nearest` ones. Of equals, the first by name.
         """
-        cosines = _unit(queries) @ self.vectors.T
+        cosines = unit(queries) @ self.vectors.T
         names = sorted(set(self.experts))
         owners = np.array(self.experts)
         means = [_mean_of_best(cosines[:, owners == name], nearest) for name in names]
@@ -96,7 +97,7 @@ def pilots_from(
     vectors, experts = [], []
     for group in sorted(set(origin.tolist())):
         for place, name in enumerate(names):
-            chosen = _unit(queries[(best == place) & telling & (origin == group)])
+            chosen = unit(queries[(best == place) & telling & (origin == group)])
             means = list(_means(chosen, pilots, np.random.default_rng(seed)))
             vectors += means
             experts += [name] * len(means)
@@ -160,7 +161,7 @@ def _means(vectors: Vectors, most: int, random: np.random.Generator) -> Iterator
         if np.array_equal(before, nearest):
             break
         filled = np.unique(nearest)
-        means = _unit(np.stack([vectors[nearest == one].mean(axis=0) for one in filled]))
+        means = unit(np.stack([vectors[nearest == one].mean(axis=0) for one in filled]))
     yield from means
 
 
@@ -168,8 +169,3 @@ def _mean_of_best(cosines: Vectors, nearest: int | None) -> Vectors:
     """(n, pilots) -> (n,) the mean of each row, or of its greatest values."""
     best = cosines if nearest is None else np.sort(cosines, axis=1)[:, -nearest:]
     return np.asarray(best.mean(axis=1))
-
-
-def _unit(vectors: Vectors) -> Vectors:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(lengths, np.finfo(np.float32).tiny))
