@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..records import Bitmap, Neighbours
 from .family import OpenPart
+from .vector_device import DevicePart
 from .vector_exact import search_exactly
 from .vector_finders import Finder, has_structure, open_finder
 from .vector_part import open_coded
@@ -33,6 +34,10 @@ class VectorPart:
     @cached_property
     def finder(self) -> Finder:
         return open_finder(self.opened, self.coded, self._family)
+
+    @cached_property
+    def on_cuda(self) -> DevicePart:
+        return DevicePart(self.coded, "cuda")
 
     def is_approximate(self, live: Bitmap | None) -> bool:
         """Whether a search among the live rows takes the structure."""
