@@ -16,7 +16,7 @@ from ..records import Bitmap, Neighbours, WeightedTerms
 from .addresses import address_of
 from .family import OpenPart
 from .impact_part import ImpactPart, Rows, write_impacts
-from .impact_search import CAPACITY, MARGIN, STATE, K, search_impacts
+from .impact_search import ALL, CAPACITY, MARGIN, STATE, K, search_impacts
 from .impact_weights import Weights, values
 from .inverted_builder import SymbolsOf
 from .inverted_check import require
@@ -28,7 +28,7 @@ from .weighted_terms import check_queries
 if TYPE_CHECKING:
     from ..storage import PartWriter
 
-EXACT = 1000  # the margin, in thousandths, with which nothing can be missed
+
 LEAST_TOP = 1e-7
 
 
@@ -106,7 +106,7 @@ class ImpactIndex:
     def __init__(
         self, parts: Sequence[OpenPart], kind: Weights, margin: float, symbols_of: SymbolsOf
     ) -> None:
-        self._kind, self._margin, self._symbols_of = kind, round(margin * EXACT), symbols_of
+        self._kind, self._margin, self._symbols_of = kind, round(margin * ALL), symbols_of
         self._parts = [ImpactPart(part, kind) for part in parts]
         self._spare: list[_Scratch] = []
 

@@ -48,9 +48,10 @@ from .vocabulary import find_term, hash_bytes
 
 UNITS = np.float32(60_000)  # the most that all terms add up to, less rounding up
 MOST_TERMS = 4096  # of a query, so that rounding up cannot make a sum pass 65,535
-SCORING = 100  # what scoring a passage costs, in postings added
+SCORING = 300  # what scoring a passage costs, in postings added
 NEAR = 1e-5  # more than float32 sums are off by
 FIRST_CUT = 20  # the heaviest postings are those that add a 20th of the bar or more
+ALL = 1000  # the margin, in thousandths, that allows for all that the unread postings could add
 CUT = 4  # by how much the amount falls
 AHEAD = 4  # passages whose memory is asked for
 
@@ -109,7 +110,7 @@ def _asked(s, unit):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True)
 def _floor(s, asked):  # type: ignore[no-untyped-def]
     """The sum that a passage needs to come among the best with what the margin leaves it."""
-    return max(asked - s[REST] * s[MARGIN] // 1000, np.int64(1))
+    return max(asked - s[REST] * s[MARGIN] // ALL, np.int64(1))
 
 
 @njit(cache=True, nogil=True)
@@ -146,10 +147,12 @@ def _search_range(s, unit, acc, most, rows, keys, terms, lists, worths, slots, h
     """Offer the passages of one range that may come among the best."""
     known = s[FOUND] >= s[K] and s[BAR] > 0
     asked, sum_, blocks, floor = _asked(s, unit) if known else ZERO, ZERO, ZERO, ZERO
-    s[AMOUNT] = max((asked if known else np.int64(UNITS)) // FIRST_CUT, 1)
+    s[AMOUNT] = 1  # all at once: with the whole margin stopping early costs more than it saves
+    if s[MARGIN] < ALL:
+        s[AMOUNT] = max((asked if known else np.int64(UNITS)) // FIRST_CUT, 1)
     while True:
         _read_on(s, acc, terms, lists, worths)
-        if s[LEFT] > 0 and known and asked < s[REST] * s[MARGIN] // 1000:
+        if s[LEFT] > 0 and known and asked < s[REST] * s[MARGIN] // ALL:
             s[AMOUNT] = max(s[AMOUNT] // CUT, 1)
             continue
         if s[MASK] != 0:
@@ -158,7 +161,7 @@ def _search_range(s, unit, acc, most, rows, keys, terms, lists, worths, slots, h
         if not known:
             asked, sum_ = _reached(s, acc, most, blocks, worths)
         floor = _floor(s, asked)
-        settled = asked >= s[REST] * s[MARGIN] // 1000
+        settled = asked >= s[REST] * s[MARGIN] // ALL
         if s[LEFT] == 0 or (settled and SCORING * count_from(most, blocks, floor) < s[LEFT]):
             break
         s[AMOUNT] = max(s[AMOUNT] // CUT, 1)
@@ -276,7 +279,7 @@ def search_impacts(  # type: ignore[no-untyped-def]
     entries, own = np.empty(longest, np.int64), np.empty(longest, np.float32)
     terms, used = np.empty(longest, np.int64), np.empty(longest, np.float32)
     lists, held = np.empty((longest, 2), np.int64), np.empty(longest + 1, np.uint16)
-    worths = np.empty((np.int64(min(longest, MOST_TERMS)), 256), np.uint16)
+    worths = np.empty((longest, 256), np.uint16)
     most, rows = np.empty(BLOCKS, np.uint16), np.empty(RANGE + 1, np.uint16)
     for q in range(len(offsets) - 1):
         n = ZERO
