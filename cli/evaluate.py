@@ -13,6 +13,7 @@ from ..eval.report import entry, table, write_report
 from ..eval.timing import TimedEncoder
 from ..indexes.collection import Collection
 from ..pipeline import Library, Mode, build
+from ..pipeline.beside import LUCENE
 from ..pipeline.encoders import encoder_of
 from ..pipeline.library import HYBRID
 from ..pipeline.recipes import default_names
@@ -66,13 +67,13 @@ def _collection(arguments: argparse.Namespace, dataset: BeirFolder, folder: Path
 
 def _legs(systems: Sequence[str]) -> tuple[str, ...]:
     """The indexes that the systems need; a fusion of all needs all that can be built."""
-    names = [leg for name in systems if name != HYBRID for leg in name.split("+")]
+    names = [leg for name in systems if name not in (HYBRID, LUCENE) for leg in name.split("+")]
     if HYBRID in systems:
         names += [name for name in default_names() if name not in names]
         if len(names) < 2:
             remedy = "Run: pip install 'ragstone[dense]'"
             raise UsageError("a hybrid needs two indexes, and only BM25 is here", remedy=remedy)
-    return tuple(sorted(set(names)))
+    return tuple(sorted(set(names) or default_names()))
 
 
 def _mode(folder: Path, dataset: BeirFolder, asked: Sequence[Wanted]) -> Mode | None:

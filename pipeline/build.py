@@ -14,6 +14,7 @@ from ..indexes.collection import Collection
 from ..indexes.writer import Duplicates
 from ..models.fingerprint import canary
 from ..records import JSON
+from .beside import LUCENE, open_lucene
 from .encoders import encoder_of
 from .intake import Intake, Progress, ignore
 from .recipes import AnyEncoder, Settings, default_names
@@ -80,12 +81,12 @@ def build(
 ) -> BuildReport:
     """Read the documents of `source` into the collection `to`.
 
-    using: indexes to build, each ``[NAME=]KIND[:VARIANT]`` (default: BM25, and dense vectors where
-    their extra is installed).  model: of the only index that takes one, or models by index name.
-    options: of encoders and indexes, by index name.  chunk: words a passage, 0 for whole documents
-    (default: 150 for files of text, 0 for what is passages already).  mode: "create" a new
-    collection, "resume" an interrupted build, or "update" an existing one, replacing documents by
-    id.
+    using: indexes to build, each ``[NAME=]KIND[:VARIANT]``, and "lucene" for one beside the
+    collection (default: BM25, and dense vectors where their extra is installed).  model: of the
+    only index that takes one, or models by index name.  options: of encoders and indexes, by index
+    name.  chunk: words a passage, 0 for whole documents (default: 150 for files of text, 0 for
+    what is passages already).  mode: "create" a new collection, "resume" an interrupted build, or
+    "update" an existing one, replacing documents by id.
     duplicates: what a second document with the same id does (default: "error"; "replace" when
     updating).  memory: bytes held before a segment is written.  Refused documents are listed in
     ``TO.rejects.jsonl``.
@@ -94,6 +95,8 @@ def build(
     Raises UsageError, InputError, DuplicateId, Locked, Mismatch, Damaged and DiskError.
     """
     to = Path(to)
+    lucene = LUCENE in (using or ())
+    using = [spec for spec in using if spec != LUCENE] if using is not None else None
     read = open_source(Path(source), on_error=on_error, max_errors=max_errors)
     collection = _target(to, mode, using, model, options)
     plan, position, counts = _begin(collection, read, mode, chunk, duplicates)
@@ -117,6 +120,8 @@ def build(
         with _nothing_left_behind(collection, mode):
             intake.run(collection, position)
     collection = collection.refresh()
+    if lucene:
+        open_lucene(collection).close()
     return BuildReport(
         to,
         collection.generation,
@@ -165,7 +170,9 @@ def _target(
 ) -> Collection:
     """The collection to write to: a new one, or an existing one with the indexes it has."""
     if mode == "create":
-        return _created(to, read_wanted(using or default_names(), model, options))
+        return _created(
+            to, read_wanted(default_names() if using is None else using, model, options)
+        )
     if not to.exists():
         remedy = "Leave out --resume and --update to build a new one"
         raise UsageError("there is no collection", where=str(to), remedy=remedy)

@@ -13,6 +13,7 @@ from ..retrieval.folding import Folded
 from ..retrieval.fusion import Fused
 from ..retrieval.index_retriever import IndexRetriever
 from ..stages import Reader, Retriever
+from .beside import LUCENE, has_lucene, open_lucene
 from .encoders import checked, encoder_of
 from .recipes import AnyEncoder
 
@@ -58,21 +59,34 @@ class Library:
         The fusion of some of them is named by them, as in "bm25+dense".
         """
         names = tuple(self.collection.indexes)
-        return (*names, HYBRID) if len(names) > 1 else names
+        names = (*names, HYBRID) if len(names) > 1 else names
+        return (*names, LUCENE) if has_lucene(self.collection) else names
 
     def retriever(self, using: str | None = None) -> Retriever:
         """The retriever called `using`; by default the fusion of all indexes.
 
+        "lucene" is an index beside the collection, which is built when it is first asked for.
         Raises UsageError for a name the collection does not have, Mismatch when the encoder is
         not the one that built the index.
         """
-        legs = self.legs(using or self.systems[-1])
+        if using == LUCENE:
+            return open_lucene(self.collection)
+        legs = self.legs(using or self._default)
         if len(legs) == 1:
             return self._single(legs[0])
         return Fused([self._single(leg) for leg in legs], method="zscore")
 
+    @property
+    def _default(self) -> str:
+        return HYBRID if HYBRID in self.systems else self.systems[0]
+
     def legs(self, using: str) -> tuple[str, ...]:
-        """The indexes that the system `using` searches.  UsageError: one is not there."""
+        """The indexes that the system `using` searches; Lucene is none of the collection's.
+
+        UsageError: one is not there.
+        """
+        if using == LUCENE:
+            return ()
         if using == HYBRID and HYBRID in self.systems:
             return tuple(self.collection.indexes)
         legs = tuple(dict.fromkeys(using.split("+")))

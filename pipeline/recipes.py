@@ -141,7 +141,7 @@ RECIPES: Mapping[str, Recipe] = {
     "bm25": Recipe("words, by BM25", "models.analyzer:Analyzer", INVERTED, takes_model=False),
     "dense": _dense(
         "meaning, by one vector a passage",
-        "models.open_encoder:open_encoder",
+        "models.encoder_kinds:open_encoder",
         default=True,
         passes_on=("models.bi_encoder:BiEncoder", "models.decoder_encoder:DecoderEncoder"),
     ),
