@@ -20,7 +20,7 @@ from ..errors import Damaged, UsageError
 from ..records import JSON, Fingerprint
 from ..stages import Encoder
 from .fingerprint import check_encoder, digest
-from .learned_folder import Learned, load_learned, require_encoder, save_learned
+from .learned_folder import AGAIN, Learned, load_learned, require_encoder, save_learned
 from .registry import load_encoder
 
 Vectors = NDArray[np.float32]
@@ -76,7 +76,7 @@ class Adapter:
         found = load_learned(folder, KIND, _SHAPES)
         query, passage = (_map(found, side) for side in ("query", "passage"))
         if query is None:
-            raise Damaged("the adapter has no map", where=str(folder), remedy="Train it again")
+            raise Damaged("the adapter has no map", where=str(folder), remedy=AGAIN)
         return cls(found.encoder, query, passage, found.facts)
 
     def _learned(self) -> Learned:

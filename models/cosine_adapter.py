@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ..errors import Damaged, InputError, MissingExtra, UsageError
 from ..records import JSON, Fingerprint
 from .directions import unit
-from .learned_folder import Learned, load_learned, save_learned
+from .learned_folder import AGAIN, Learned, load_learned, save_learned
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -94,7 +94,7 @@ class ScoreMap:
             or not isinstance(threshold, float)
         ):
             what = "the cosine adapter is not complete"
-            raise Damaged(what, where=str(folder), remedy="Train it again")
+            raise Damaged(what, where=str(folder), remedy=AGAIN)
         arrays = {name: array.astype(np.float32) for name, array in found.arrays.items()}
         return cls(found.encoder, **arrays, threshold=threshold, facts=facts)
 

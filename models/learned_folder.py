@@ -19,6 +19,8 @@ from ..storage import LOCAL, Disk, Store
 from .fingerprint import digest
 
 PART = "learned"
+AGAIN = "Remove the folder and train it again"
+"""The cure for what is damaged."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,7 +87,7 @@ def load_learned(
         _check_arrays(arrays, shapes)
     except (KeyError, TypeError, ValueError, UsageError) as error:
         what = f"what was learned makes no sense ({error})"
-        raise Damaged(what, where=str(folder), remedy="Train it again") from error
+        raise Damaged(what, where=str(folder), remedy=AGAIN) from error
     return Learned(kind, encoder, part.facts, arrays, found)
 
 
@@ -104,9 +106,10 @@ def short(fingerprint: Fingerprint) -> str:
 
 
 def _store(folder: Path, settings: Mapping[str, JSON], disk: Disk) -> Store:
-    if not (folder / "FORMAT").exists():
+    try:
+        store = Store.open(folder, check="size", disk=disk)
+    except UsageError:  # nothing is there yet; what is there otherwise, `create` refuses
         return Store.create(folder, settings=settings, disk=disk)
-    store = Store.open(folder, check="size", disk=disk)
     _check_kind(store, None)
     return store
 

@@ -21,7 +21,7 @@ from ..errors import Damaged, MissingExtra, UsageError
 from ..records import JSON, Fingerprint
 from ..stages import Encoder
 from .fingerprint import check_encoder, digest
-from .learned_folder import Learned, load_learned, save_learned
+from .learned_folder import AGAIN, Learned, load_learned, save_learned
 from .registry import load_encoder
 
 if TYPE_CHECKING:
@@ -136,17 +136,17 @@ class QueryTower:
         found = load_learned(folder, KIND, _SHAPES, [_TOKENIZER])
         if len(found.arrays) < len(_SHAPES) or found.arrays["table"].dtype != np.float16:
             what = "the query tower is not complete"
-            raise Damaged(what, where=str(folder), remedy="Train it again")
+            raise Damaged(what, where=str(folder), remedy=AGAIN)
         parts = TowerParts(found.blobs[_TOKENIZER], **found.arrays)
         tower = cls(found.encoder, parts, found.facts, folder=folder)
         try:
             words = tower._tokenizer.get_vocab_size()
         except ValueError as error:
             what = "the tokenizer of the query tower cannot be read"
-            raise Damaged(what, where=str(folder), remedy="Train it again") from error
+            raise Damaged(what, where=str(folder), remedy=AGAIN) from error
         if words > len(parts.table):
             what = f"{words} tokens for {len(parts.table)} vectors"
-            raise Damaged(what, where=str(folder), remedy="Train it again")
+            raise Damaged(what, where=str(folder), remedy=AGAIN)
         return tower
 
     def _learned(self) -> Learned:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..errors import Damaged, InputError, UsageError
 from ..models.directions import unit
-from ..models.learned_folder import Learned, load_learned, require_encoder, save_learned
+from ..models.learned_folder import AGAIN, Learned, load_learned, require_encoder, save_learned
 from ..records import Filter, Fingerprint, Query, Ranking
 from ..stages import Encoder, Retriever
 from .index_retriever import require_positive
@@ -63,10 +63,10 @@ class Pilots:
         named = isinstance(experts, list) and all(isinstance(one, str) for one in experts)
         if vectors is None or not isinstance(experts, list) or not named:
             what = "the pilots are not complete"
-            raise Damaged(what, where=str(folder), remedy="Make them again")
+            raise Damaged(what, where=str(folder), remedy=AGAIN)
         if len(experts) != len(vectors):
             what = f"{len(experts)} experts for {len(vectors)} pilots"
-            raise Damaged(what, where=str(folder), remedy="Make them again")
+            raise Damaged(what, where=str(folder), remedy=AGAIN)
         return cls(found.encoder, vectors.astype(np.float32), tuple(experts))
 
 
