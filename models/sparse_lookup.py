@@ -98,7 +98,8 @@ def static_folder(model: ModelFolder) -> Path | None:
         return None
     router = model.json("router_config.json")
     stages = router.get("structure", {}).get("query", [])
-    kinds = [str(router["types"][stage]).rsplit(".", 1)[-1] for stage in stages]
+    types = router.get("types", {})
+    kinds = [str(types.get(stage)).rsplit(".", 1)[-1] for stage in stages]
     if kinds != ["SparseStaticEmbedding"] or router.get("parameters", {}).get("route_mappings"):
         return None
     folder = model.folder / model.modules[0]["path"] / stages[0]
