@@ -157,6 +157,7 @@ class BiEncoder:
         progress: called with the number of texts done since it was called last.
         """
         if self.late_chunking:
+            check_texts(texts)
             whole = [ChunkedText(text, [(0, len(text))]) for text in texts]
             return self.encode_documents(whole, progress=progress)
         return self._encode(texts, [self.passage_prompt] * len(texts), False, progress)
@@ -206,7 +207,7 @@ class BiEncoder:
         for start in range(0, len(texts), WINDOW):
             window = slice(start, start + WINDOW)
             for chosen, found in run(texts[window], prompts[window], is_query):
-                vectors[start + chosen] = found[:, : self.dimensions]
+                vectors[start + chosen] = found[:, : vectors.shape[1]]
                 if progress:
                     progress(len(chosen))
         self.encoded += len(texts)

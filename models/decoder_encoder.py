@@ -158,6 +158,7 @@ class DecoderEncoder:
         progress: called with the number of texts done since it was called last.
         """
         if self.late_chunking:
+            check_texts(texts)
             whole = [ChunkedText(text, [(0, len(text))]) for text in texts]
             return self.encode_documents(whole, progress=progress)
         return self._encode(texts, [self.passage_template] * len(texts), progress)

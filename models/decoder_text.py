@@ -106,9 +106,17 @@ def fill(template: str, text: str) -> tuple[str, list[tuple[int, int]]]:
 
 
 def query_template(template: str | None, instruction: str) -> str:
-    """The template of a query with its instruction; a text alone where it has none."""
+    """The template of a query with its instruction in place.
+
+    Without an instruction, a template that has a place for one gives way to the text alone.
+    """
     if not instruction:
         return TEXT if template is None or PLACE in template else template
+    if template is not None and PLACE not in template:
+        raise UsageError(
+            f"an instruction for query_template={template!r}, which has no place for one",
+            remedy=f"Write {PLACE} where it belongs",
+        )
     parts = (QUERY if template is None else template).split(TEXT)
     return TEXT.join(part.replace(PLACE, instruction.replace(TEXT, "text")) for part in parts)
 

@@ -251,6 +251,8 @@ def test_templates_are_filled_as_written() -> None:
     assert query_template("{text} {instruction}", "only facts") == "{text} only facts"
     assert query_template("query: {text}", "") == "query: {text}"
     assert query_template(None, "{text}").count("{text}") == 1
+    with pytest.raises(UsageError, match=r"no place for one.*\{instruction\}"):
+        query_template("query: {text}", "only facts")
 
 
 def test_too_long_texts_lose_their_end_and_not_the_template(decoder: Decoder) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ragstone.errors import UsageError
+from ragstone.errors import InputError, UsageError
 from ragstone.models import BiEncoder
 from ragstone.models.late_chunking import ChunkedText, stretches
 
@@ -154,6 +155,15 @@ def test_only_an_encoder_made_for_it_reads_documents(make_bert: MakeBert) -> Non
         BiEncoder(make_bert()).encode_documents([ChunkedText("a", [(0, 1)])])
     with pytest.raises(UsageError, match="pools by 'cls'"):
         late(make_bert(pooling="cls"))
+
+
+@pytest.mark.parametrize("bad", ["half \ud800 a", 7])
+def test_a_text_that_cannot_be_read_is_named(make_bert: MakeBert, bad: Any) -> None:
+    encoder = late(make_bert())
+    with pytest.raises(InputError, match="text 1 "):
+        encoder.encode_passages(["good", bad])
+    with pytest.raises(InputError, match="text 1 "):
+        encoder.encode_documents([ChunkedText(bad, [(0, 1)])])
 
 
 def test_progress_counts_chunks(folder: Path) -> None:
