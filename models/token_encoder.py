@@ -1,8 +1,8 @@
 """Several vectors a text, one a token or a word: the keys of late interaction.
 
 A model made for it (ColBERT) is run as it was trained. Any other encoder gives the vectors of its
-last layer, which were made to be averaged, not compared one by one: they rank, but less well than
-those of a model trained for this. A plain BERT folder is computed by our own forward pass.
+last layer: though they were made to be averaged, comparing them one by one can rank better than
+their average does. A plain BERT folder is computed by our own forward pass.
 
 Khattab and Zaharia, ColBERT: Efficient and Effective Passage Search via Contextualized Late
 Interaction over BERT, SIGIR 2020.
