@@ -2,7 +2,11 @@
 
     python benchmarks/dense.py --vectors 100000 500000
     python benchmarks/dense.py --vectors 100000 --graphs ragstone faiss usearch
+    python benchmarks/dense.py --vectors 100000 --cells ivf-pq ivf-rabitq ivf-sq8 binary
     python benchmarks/dense.py --file embeddings.npy --graphs ragstone faiss
+
+--cells compares each of these with faiss's index of the same kind, with as many lists, probes and
+rows that are scored again from float32 vectors (faiss has them in memory, ragstone on disk).
 
 Vectors are generated in 1,000 clusters, or read from a .npy file of float32 rows, some of which
 serve as queries. One thread; CPU seconds; the median of several rounds that take turns. Recall is
@@ -13,6 +17,7 @@ searched; what ragstone maps from disk is not in it.
 
 import argparse
 import json
+import math
 import os
 import statistics
 import sys
@@ -138,7 +143,7 @@ def ours(vectors: np.ndarray, folder: Path, **settings: Any) -> tuple[System, St
     build_seconds, _ = timed(build)
     before = anonymous_memory()
     open_seconds, (store, index) = timed(lambda: reopen(folder, family))
-    name = "ragstone " + ("exact" if family.search == "exact" else "graph")
+    name = "ragstone " + {"hnsw": "graph"}.get(family.search, family.search)
     name += " float16" if family.dtype == "float16" else ""
     system = System(
         name,
@@ -183,6 +188,40 @@ def faiss_graph(vectors: np.ndarray, effort: int, build_effort: int) -> System:
     links = 4 * index.hnsw.neighbors.size() / len(vectors)
     stored = 4 * vectors.shape[1] + links + 12
     return System("faiss HNSW32", lambda q, k: index.search(q, k)[1], seconds, 0, stored, size)
+
+
+def faiss_cells(vectors: np.ndarray, kind: str, probes: int, depth: int, lists: int) -> System:
+    """faiss's index of a kind, with float32 vectors in memory to score `depth` rows again."""
+    if kind == "binary":
+        return faiss_binary(vectors, depth)
+    d = vectors.shape[1]
+    codes = {"ivf-pq": f"PQ{d // 2}x4fs", "ivf-rabitq": "RaBitQ", "ivf-sq8": "SQ8"}[kind]
+    before = anonymous_memory()
+    index = faiss.index_factory(d, f"IVF{lists},{codes},RFlat", faiss.METRIC_INNER_PRODUCT)
+    seconds, _ = timed(lambda: (index.train(vectors), index.add(vectors)))
+    faiss.extract_index_ivf(index).nprobe = probes
+    size = (anonymous_memory() - before) / len(vectors)
+
+    def search(queries: np.ndarray, k: int) -> np.ndarray:
+        index.k_factor = max(1, depth / k)
+        return np.asarray(index.search(queries, k)[1])
+
+    stored = faiss.extract_index_ivf(index).code_size + 8 + 4 * d
+    return System(f"faiss IVF {codes}", search, seconds, 0, stored, size)
+
+
+def faiss_binary(vectors: np.ndarray, depth: int) -> System:
+    """Signs by Hamming distance, and NumPy for the rest."""
+    index = faiss.IndexBinaryFlat(-(-vectors.shape[1] // 8) * 8)
+    seconds, _ = timed(lambda: index.add(np.packbits(vectors > 0, axis=1)))
+
+    def search(queries: np.ndarray, k: int) -> np.ndarray:
+        rows = index.search(np.packbits(queries > 0, axis=1), max(k, depth))[1]
+        scores = np.stack([vectors[row] @ one for row, one in zip(rows, queries, strict=True)])
+        return np.take_along_axis(rows, np.argsort(-scores, axis=1)[:, :k], axis=1)
+
+    stored = index.code_size + 4 * vectors.shape[1]
+    return System("faiss binary", search, seconds, 0, stored, stored)
 
 
 def usearch_graph(vectors: np.ndarray, effort: int) -> System:
@@ -241,6 +280,12 @@ def compare(options: argparse.Namespace, rows: int) -> list[dict[str, Any]]:
             systems.append(faiss_graph(vectors, options.effort, options.build_effort))
         if "usearch" in options.graphs:
             systems.append(usearch_graph(vectors, options.effort))
+        lists = math.ceil(1.5 * math.sqrt(len(vectors)))
+        for kind in options.cells:
+            asked = {"probes": options.probes, "depth": options.depth}
+            settings = {"search": kind, "lists": lists, "dtype": options.dtype, **asked}
+            systems.append(ours(vectors, Path(folder) / kind, **settings)[0])
+            systems.append(faiss_cells(vectors, kind, **asked, lists=lists))
         measure(systems, vectors, queries, options.k, options.rounds)
     return [{"vectors": len(vectors), **one.row(len(queries), systems[0])} for one in systems]
 
@@ -265,6 +310,10 @@ def main() -> None:
     parser.add_argument("--graphs", nargs="*", choices=known, default=[], help="minutes to build")
     parser.add_argument("--effort", type=int, default=48, help="efSearch of all graphs")
     parser.add_argument("--build-effort", type=int, default=100, help="efConstruction, not usearch")
+    kinds = ["ivf-pq", "ivf-rabitq", "ivf-sq8", "binary"]
+    parser.add_argument("--cells", nargs="*", choices=kinds, default=[])
+    parser.add_argument("--probes", type=int, default=32, help="of --cells")
+    parser.add_argument("--depth", type=int, default=100, help="rows of --cells scored again")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="where the index is written")
     parser.add_argument("--json", action="store_true")
