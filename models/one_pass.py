@@ -104,7 +104,12 @@ class OnePass:
         import torch
 
         ids, offsets, states = self._loaded.states(texts, None, is_query=False)
-        assert ids is not None  # no encoder that is loaded as such pools tokens
+        if ids is None:
+            raise InputError(
+                "the model pools its tokens itself",
+                where=str(self._model.folder),
+                remedy="Use a model in the layout of BGE-M3",
+            )
         compute: dict[str, Callable[[Ids, Ids, Tensor], list[Any]]]
         compute = {"dense": self._dense, "sparse": self._sparse, "multi": self._multi}
         with torch.inference_mode():
