@@ -105,10 +105,9 @@ def probe(
     along = queries @ cells.directions.T
     probes = min(probes, along.shape[1])
     best = np.argpartition(-along, probes - 1, axis=1)[:, :probes]
-    values = np.take_along_axis(along, best, axis=1)
-    order = np.argsort(-values, axis=1)
-    best, values = np.take_along_axis(best, order, 1), np.take_along_axis(values, order, 1)
-    return np.ascontiguousarray(best), values * cells.lengths[best]
+    query = np.arange(len(queries))[:, None]
+    best = best[query, np.argsort(-along[query, best], axis=1)]
+    return best, along[query, best] * cells.lengths[best]
 
 
 def sample(blocks: Blocks, rows: int, size: int, seed: int) -> NDArray[np.float32]:
