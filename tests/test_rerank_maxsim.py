@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ragstone.errors import InputError, UsageError
+from ragstone.indexes.multivector import MultiVector
 from ragstone.records import Fingerprint, Passage, Query, Ranking, TokenVectors
 from ragstone.rerank.maxsim import MaxSimReranker, StoredMaxSimReranker, chosen
 
@@ -146,6 +147,19 @@ def test_the_title_is_encoded_with_the_text() -> None:
     (found,) = reranker.rerank([ranking("li", ["p1"])], 1)
     assert found.scores.tolist() == [2]
     assert encoder.batches == [["title text"]]
+
+
+def test_the_codes_of_a_multi_vector_index_rank_as_the_texts_do() -> None:
+    encoder, shelf = LetterEncoder(), Shelf({"p1": "xyz", "p2": "abc", "p3": "acb", "p4": "bzz"})
+    index = MultiVector(dimensions=26, codes="float16").open([])
+    index.add(np.arange(4), encoder.encode_queries(list(shelf.texts.values())))
+    given = [ranking("abz", ["p4", "p3", "p1", "p2"]), ranking("x", ["p1"]), ranking("", ["p2"])]
+    stored = StoredMaxSimReranker(encoder, index, shelf).rerank(given, 3)
+    fresh = MaxSimReranker(encoder, shelf).rerank(given, 3)
+    assert [one.ids for one in stored] == [one.ids for one in fresh]
+    assert stored[0].ids == ("p2", "p3", "p4")
+    for one, other in zip(stored, fresh, strict=True):
+        np.testing.assert_allclose(one.scores, other.scores, rtol=1e-3)
 
 
 def test_wrong_calls_are_refused() -> None:
