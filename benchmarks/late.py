@@ -32,6 +32,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -186,10 +187,9 @@ def brute_force(passages: TokenVectors) -> System:
     return System("torch bf16 brute force", search, stored=2 * passages.vectors.shape[1])
 
 
-def ours(passages: TokenVectors, folder: Path, **settings: Any) -> System:
-    """An index in a store on disk, opened anew."""
-    family = MultiVector(passages.vectors.shape[1], **settings)
-    store = Store.create(folder, settings={})
+def ours(passages: TokenVectors, folder: Path, families: list[MultiVector]) -> list[System]:
+    """An index in a store on disk, searched in several ways that need the same arrays."""
+    family, store = families[0], Store.create(folder, settings={})
 
     def build() -> None:
         builder = family.builder()
@@ -202,11 +202,14 @@ def ours(passages: TokenVectors, folder: Path, **settings: Any) -> System:
 
     seconds, _ = timed(build)
     segment = Store.open(folder).segments[0]
-    index = family.open([OpenPart(segment.part("late"), 0, segment.rows)])
-    name = f"ragstone {family.codes} {family.search}"
-    name += "" if family.search == "exact" else f" {family.depth}"
-    stored = index.nbytes / len(passages.vectors)
-    return System(name, lambda queries: index.search(queries, 10).numbers, seconds, stored)
+    systems = []
+    for family in families:
+        index = family.open([OpenPart(segment.part("late"), 0, segment.rows)])
+        name = f"ragstone {family.codes} {family.search}"
+        name += "" if family.search == "exact" else f" {family.depth}"
+        search: Search = lambda queries, index=index: index.search(queries, 10).numbers  # type: ignore[misc]  # noqa: E731
+        systems.append(System(name, search, seconds, index.nbytes / len(passages.vectors)))
+    return systems
 
 
 PLAID = """
@@ -276,17 +279,20 @@ def compare(options: argparse.Namespace, count: int) -> list[dict[str, Any]]:
     if options.file:
         passages, queries = read(options.file, options.queries, options.dimensions)
     else:
-        make = {"clustered": clustered, "hard": hard}[options.data]
-        passages, queries = make(count, options.queries, options.seed)
+        draw = {"clustered": clustered, "hard": hard}[options.data]
+        passages, queries = draw(count, options.queries, options.seed)
     truth = best(passages, queries)
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
         systems = [] if options.no_brute else [brute_force(passages)]
-        for i, codes in enumerate(options.codes):
-            for search, depth in [("exact", 1), *(("centroids", d) for d in options.depth),
-                                  *(("fixed", d) for d in options.fixed)]:  # fmt: skip
-                settings = {"codes": codes, "search": search, "depth": depth}
-                systems.append(ours(passages, folder / f"{i}-{search}-{depth}", **settings))
+        for codes in options.codes:
+            make = partial(MultiVector, passages.vectors.shape[1], codes)
+            ways = [make(search="centroids", depth=depth) for depth in options.depth]
+            ways.append(make(search="exact"))
+            systems += ours(passages, folder / codes, ways)
+            if options.fixed:
+                ways = [make(search="fixed", depth=depth) for depth in options.fixed]
+                systems += ours(passages, folder / f"{codes}-fixed", ways)
         for system in systems:
             system.recall = recall(system.search(queries), truth)
         measure(systems, queries, options.rounds)

@@ -7,15 +7,12 @@ Khattab and Zaharia, ColBERT: Efficient and Effective Passage Search via Context
 Interaction over BERT, SIGIR 2020, https://arxiv.org/abs/2004.12832
 """
 
-from typing import Any
-
 import numpy as np
-from numba import float32, float64, int64, njit, void
 from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..records import TokenVectors
-from .vector_codes import read_only
+from .multivector_products import greatest, sums
 
 PRODUCTS = 1 << 20
 """Products that are held at once."""
@@ -33,21 +30,24 @@ def maxsim(queries: TokenVectors, passages: TokenVectors) -> NDArray[np.float32]
             f"{passages.vectors.shape} differ in their dimensions",
             remedy="Encode both with the same model",
         )
-    scores = np.empty((len(passages), len(queries)))
-    turned = np.ascontiguousarray(queries.vectors.T)
-    longest = int(np.diff(passages.offsets).max(initial=1))
-    products = np.empty((rows_for(len(queries.vectors), longest), len(queries.vectors)), np.float32)
-    for first, last in blocks(passages.offsets, len(products)):
-        offsets = passages.offsets[first : last + 1]
-        tokens = passages.vectors[offsets[0] : offsets[-1]]
-        block = np.matmul(tokens, turned, out=products[: len(tokens)])
-        add_maxima(block, offsets - offsets[0], queries.offsets, scores[first:last])
-    return scores.T.astype(np.float32)
+    scores = np.full((len(queries), len(passages)), -np.inf, np.float32)
+    asked, held = (np.flatnonzero(np.diff(texts.offsets)) for texts in (queries, passages))
+    if not len(asked) or not len(held):
+        return scores
+    ends, query_ends = np.unique(passages.offsets), np.unique(queries.offsets)
+    turned = np.ascontiguousarray(queries.vectors[query_ends[0] : query_ends[-1]].T)
+    for first, last in blocks(ends, rows_for(turned.shape[1])):
+        offsets = ends[first : last + 1]
+        products = passages.vectors[offsets[0] : offsets[-1]] @ turned
+        maxima = np.empty((last - first, turned.shape[1]), np.float32)
+        greatest(products.reshape(-1), offsets - offsets[0], maxima)
+        scores[np.ix_(asked, held[first:last])] = sums(maxima, query_ends - query_ends[0]).T
+    return scores
 
 
-def rows_for(columns: int, longest: int) -> int:
-    """Vectors of passages to multiply at once by so many of queries: a passage fits in whole."""
-    return max(longest, 256, min(8192, PRODUCTS // max(columns, 1)))
+def rows_for(columns: int) -> int:
+    """Vectors of passages to multiply at once by so many of queries."""
+    return max(256, min(4096, PRODUCTS // max(columns, 1)))
 
 
 def blocks(offsets: NDArray[np.int64], size: int) -> list[tuple[int, int]]:
@@ -59,28 +59,3 @@ def blocks(offsets: NDArray[np.int64], size: int) -> list[tuple[int, int]]:
         stretches.append((first, last))
         first = last
     return stretches
-
-
-@njit(
-    void(read_only(float32, 2), read_only(int64, 1), read_only(int64, 1), float64[:, ::1]),
-    cache=True,
-    nogil=True,
-)
-def add_maxima(products: Any, offsets: Any, query_offsets: Any, scores: Any) -> None:
-    """scores[p, q] of the passages of a block, from the products of all pairs of vectors.
-
-    products: (tokens, query tokens).  offsets: (passages + 1,).  query_offsets: (queries + 1,).
-    """
-    best = np.empty(products.shape[1], np.float32)
-    for passage in range(offsets.shape[0] - 1):
-        best[:] = -np.inf
-        for token in range(offsets[passage], offsets[passage + 1]):
-            for i in range(best.shape[0]):
-                value = products[token, i]
-                best[i] = value if value > best[i] else best[i]
-        for query in range(query_offsets.shape[0] - 1):
-            total = 0.0
-            for i in range(query_offsets[query], query_offsets[query + 1]):
-                total += best[i]
-            empty = query_offsets[query] == query_offsets[query + 1]
-            scores[passage, query] = -np.inf if empty else total

@@ -35,6 +35,9 @@ CODES = {"residual1": 1, "residual2": 2, "residual4": 4, "float16": 0}
 
 SEARCHES = ("auto", "exact", "centroids", "fixed")
 
+_WORTH = 4
+"""Passages for each candidate from which candidates cost less than scoring all does."""
+
 _LONGEST = float(np.finfo(np.float16).max)
 
 
@@ -47,8 +50,8 @@ class MultiVector:
     "float16".
     search: "exact"; "centroids" or "fixed", by candidates that are scored exactly, which come from
     the centroids of tokens or from fixed dimensional encodings; or "auto", by centroids where a
-    part has more than twice `depth` passages to search in, else exact.
-    depth: candidates of a part that are scored exactly; a search for k uses 2 k at least.
+    part has more than four times `depth` passages to search in, else exact.
+    depth: candidates that are scored exactly; a search for k uses 2 k at least.
     repetitions, cells, width, final: of the encodings, see fixed_encoding; cells: 2^cells of them.
     """
 
@@ -268,7 +271,7 @@ class MultiVectorIndex:
         check_tokens(keys, self._family)
         queries, wanted = scaled(keys, self._family), min(k, max(self.rows, 1))
         found = [
-            search_part(part, queries, wanted, self._depth(part, wanted), allowed, self._encoding)
+            search_part(part, queries, wanted, *self._depths(part, wanted), allowed, self._encoding)
             for part in self._parts
         ]
         nothing = Neighbours(
@@ -298,12 +301,15 @@ class MultiVectorIndex:
     def _encoding(self) -> FixedEncoding | None:
         return self._family.encoding
 
-    def _depth(self, part: TokenPart, k: int) -> int:
-        """Candidates of a part: a part that has half of all passages, or more, gives all."""
-        if self._family.search == "exact":
-            return self.rows
-        share = 2 * part.opened.rows / max(self.rows, 1)
-        return max(2 * k, round(self._family.depth * min(share, 1)), 1)
+    def _depths(self, part: TokenPart, k: int) -> tuple[int, int]:
+        """How many candidates a part gives, and up to how many rows all are scored instead.
+
+        Candidates are shared out by the parts' sizes, twice as many as `depth` in all.
+        """
+        share = min(2 * part.opened.rows / max(self.rows, 1), 1)
+        depth = max(2 * k, round(self._family.depth * share))
+        most = {"exact": self.rows, "auto": _WORTH * depth}
+        return depth, most.get(self._family.search, depth)
 
     def _check_call(self, k: int, allowed: Bitmap | None) -> None:
         if k < 1:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import Damaged
-from ..records import Bitmap, TokenVectors
+from ..records import TokenVectors
 from .family import OpenPart
 from .multivector_codes import decode, words
 from .passage_arrays import bounds
@@ -120,12 +120,6 @@ def places(offsets: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.in
     """The places of all tokens of some passages."""
     apart = chosen(offsets, rows)
     return np.arange(apart[-1]) + np.repeat(offsets[rows] - apart[:-1], np.diff(apart))
-
-
-def filled(offsets: NDArray[np.int64], live: Bitmap | None) -> NDArray[np.int64]:
-    """The live rows that have a vector."""
-    some = np.diff(offsets) > 0
-    return np.flatnonzero(some if live is None else some & live)
 
 
 def live_numbers(opened: OpenPart) -> NDArray[np.int64]:

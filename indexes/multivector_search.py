@@ -12,7 +12,8 @@ from .fixed_encoding import FixedEncoding
 from .multivector_candidates import candidates
 from .multivector_exact import exact_scores, search_rows, single
 from .multivector_fixed import fixed_candidates
-from .multivector_part import Tokens
+from .multivector_part import Tokens, chosen, places
+from .multivector_prefetch import will_need
 from .vector_exact import Coded
 from .vector_part import live_rows
 
@@ -34,22 +35,27 @@ def search_part(
     queries: TokenVectors,
     k: int,
     depth: int,
+    most: int,
     allowed: Bitmap | None,
     encoding: FixedEncoding | None,
 ) -> Neighbours:
-    """The k best live passages of a part for each query, among `depth` candidates.
+    """The k best live passages of a part for each query, among `depth` >= k candidates.
 
-    With no more than twice as many rows there are no candidates: all are scored.
+    With no more than `most` >= depth rows to search in there are no candidates: all are scored.
     """
     numbers = np.full((len(queries), k), -1, np.int64)
     scores = np.full((len(queries), k), -np.inf, np.float32)
     rows = _live(part, allowed)
     asked = np.flatnonzero(np.diff(queries.offsets))
-    size = QUERIES if len(rows) <= 2 * depth else 1
+    exactly = len(rows) <= most
+    size = QUERIES if exactly else 1
     for first in range(0, len(asked) if len(rows) else 0, size):
         some = asked[first : first + size]
         batch = picked(queries, some)
-        near = rows if len(rows) <= 2 * depth else _near(part, rows, batch, depth, encoding)
+        near = rows
+        if not exactly:
+            near = _near(part, rows, batch, depth, encoding)
+            will_need(part.tokens.array, part.tokens.offsets, near)
         found = search_rows(part.tokens, near, batch, k)
         numbers[some], scores[some] = found.numbers, found.scores
     return Neighbours(np.where(numbers >= 0, numbers + part.opened.base, -1), scores)
@@ -80,10 +86,7 @@ def _near(
 
 def picked(texts: TokenVectors, some: NDArray[np.int64]) -> TokenVectors:
     """Some of the texts."""
-    counts = texts.offsets[some + 1] - texts.offsets[some]
-    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
-    places = np.arange(offsets[-1]) + np.repeat(texts.offsets[some] - offsets[:-1], counts)
-    return TokenVectors(offsets, texts.vectors[places])
+    return TokenVectors(chosen(texts.offsets, some), texts.vectors[places(texts.offsets, some)])
 
 
 def score_numbers(
