@@ -34,6 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     _search(verbs)
     _ask(verbs)
     _eval(verbs)
+    _train(verbs)
     _care(verbs)
     return parser
 
@@ -245,6 +246,28 @@ def _eval(verbs: Verbs) -> None:
         help="where the index, the run files and the report go "
         "(default: ragstone-eval/NAME-OF-SOURCE); an index found there is used again",
     )
+    _json(verb)
+
+
+def _train(verbs: Verbs) -> None:
+    def run(arguments: argparse.Namespace) -> None:
+        from .train import train
+
+        train(arguments)
+
+    verb = _verb(verbs, "train", run, "learn something for an index of a collection")
+    verb.add_argument(
+        "what",
+        choices=("adapter", "tower", "score-map"),
+        metavar="WHAT",
+        help="adapter: a map on the vectors of queries, from judged ones; tower: a light encoder "
+        "of queries that imitates the full one; score-map: where relevance ends. Ask by it with "
+        "--using INDEX:WHAT",
+    )
+    _collection(verb)
+    verb.add_argument("source", type=Path, metavar="SOURCE", help="a BEIR folder with queries")
+    verb.add_argument("--index", default="dense", help="of dense vectors (default: %(default)s)")
+    verb.add_argument("--split", default="train", help="which judgements (default: %(default)s)")
     _json(verb)
 
 

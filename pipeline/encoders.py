@@ -1,5 +1,7 @@
 """The encoder behind each index of a collection, checked to be the one that built it."""
 
+from functools import partial
+
 from ..indexes.collection import Collection
 from ..models import load_encoder
 from ..models.fingerprint import check_encoder
@@ -16,6 +18,7 @@ def encoder_of(collection: Collection, name: str) -> AnyEncoder:
 
 def checked(collection: Collection, name: str, encoder: AnyEncoder) -> AnyEncoder:
     """The encoder itself, if its fingerprint or its canary vectors fit the index `name`."""
-    canary = collection.canaries.get(name)
-    check_encoder(encoder, collection.encoders[name], canary, name=name)
+    # what was learned over an encoder knows which indexes it may ask
+    check = getattr(encoder, "check_index", partial(check_encoder, encoder))
+    check(collection.encoders[name], collection.canaries.get(name), name=name)
     return encoder

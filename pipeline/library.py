@@ -15,6 +15,7 @@ from ..retrieval.index_retriever import IndexRetriever
 from ..stages import Reader, Retriever
 from .beside import LUCENE, has_lucene, open_lucene
 from .encoders import checked, encoder_of
+from .learned import ask_by, ways
 from .recipes import AnyEncoder
 
 HYBRID = "hybrid"
@@ -56,11 +57,13 @@ class Library:
     def systems(self) -> tuple[str, ...]:
         """What `using` may name: every index, and "hybrid", their fusion, where there are several.
 
-        The fusion of some of them is named by them, as in "bm25+dense".
+        The fusion of some of them is named by them, as in "bm25+dense", and an index that is asked
+        by what was learned for it by both, as in "dense:adapter".
         """
-        names = tuple(self.collection.indexes)
-        names = (*names, HYBRID) if len(names) > 1 else names
-        return (*names, LUCENE) if has_lucene(self.collection) else names
+        indexes = tuple(self.collection.indexes)
+        names = [*indexes, HYBRID] if len(indexes) > 1 else [*indexes]
+        names += [f"{name}:{way}" for name in indexes for way in ways(self.collection, name)]
+        return (*names, LUCENE) if has_lucene(self.collection) else (*names,)
 
     def retriever(self, using: str | None = None) -> Retriever:
         """The retriever called `using`; by default the fusion of all indexes.
@@ -71,10 +74,8 @@ class Library:
         """
         if using == LUCENE:
             return open_lucene(self.collection)
-        legs = self.legs(using or self._default)
-        if len(legs) == 1:
-            return self._single(legs[0])
-        return Fused([self._single(leg) for leg in legs], method="zscore")
+        legs = [self._single(leg) for leg in self._legs(using or self._default)]
+        return Fused(legs, method="zscore") if len(legs) > 1 else legs[0]
 
     @property
     def _default(self) -> str:
@@ -85,13 +86,15 @@ class Library:
 
         UsageError: one is not there.
         """
-        if using == LUCENE:
-            return ()
+        return () if using == LUCENE else tuple(leg.split(":")[0] for leg in self._legs(using))
+
+    def _legs(self, using: str) -> tuple[str, ...]:
+        """What is fused: indexes, each with the way in which it is asked."""
         if using == HYBRID and HYBRID in self.systems:
             return tuple(self.collection.indexes)
         legs = tuple(dict.fromkeys(using.split("+")))
-        for name in legs:
-            if name not in self.collection.indexes:
+        for leg in legs:
+            if (name := leg.split(":")[0]) not in self.collection.indexes:
                 remedy = f"It has: {', '.join(self.systems)}"
                 raise UsageError(f"this collection has no index '{name}'", remedy=remedy)
         return legs
@@ -128,9 +131,17 @@ class Library:
         """The passages with these ids, in this order."""
         return self.collection.passages.fetch(ids)
 
-    def _single(self, name: str) -> Retriever:
-        collection = self.collection
-        return IndexRetriever(self._encoder(name), collection.indexes[name], collection.passages)
+    def _single(self, leg: str) -> Retriever:
+        name, _, way = leg.partition(":")
+        collection, encoder = self.collection, self._encoder(name)
+
+        def open_index(encoder: AnyEncoder) -> Retriever:
+            encoder = checked(collection, name, encoder)
+            return IndexRetriever(encoder, collection.indexes[name], collection.passages)
+
+        if way:
+            return ask_by(collection, name, way, encoder, open_index)
+        return IndexRetriever(encoder, collection.indexes[name], collection.passages)
 
     def _encoder(self, name: str) -> AnyEncoder:
         if name not in self._encoders:

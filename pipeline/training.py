@@ -7,27 +7,26 @@ other encoder than that of the index.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias, cast
+from typing import Protocol, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..corpus import open_beir, read_qrels_tsv, read_queries
+from ..corpus.sentences import sentences
 from ..errors import InputError, UsageError
 from ..indexes.collection import Collection
-from ..models.adapter import AdaptedEncoder, Adapter
 from ..models.adapter_training import AdapterTraining, Examples, train_adapter
 from ..models.cosine_adapter import ScoreMap, train_score_map
 from ..models.query_tower import QueryTower
 from ..models.tower_training import TowerTraining, distil_tower
 from ..records import JSON, Neighbours, Query
 from .encoders import encoder_of
+from .learned import Kind, learned_folder
 from .recipes import AnyEncoder
 
 Qrels: TypeAlias = Mapping[str, Mapping[str, int]]
-Kind: TypeAlias = Literal["adapter", "score-map", "tower"]
 
-LEARNED = "learned"
 MINED = 8
 """Passages near each query that an adapter learns to leave aside."""
 
@@ -46,25 +45,6 @@ class TrainingReport:
     index: str
     folder: Path
     facts: Mapping[str, JSON]
-
-
-def learned_folder(collection: Collection, index: str, kind: Kind) -> Path:
-    """Where what was learned for an index lies."""
-    return collection.folder / LEARNED / index / kind
-
-
-def adapted(collection: Collection, index: str, encoder: AnyEncoder) -> AnyEncoder:
-    """The encoder of an index with the adapter that was learned for it, if there is one.
-
-    Raises Mismatch for an adapter of another encoder, Damaged.
-    """
-    folder = learned_folder(collection, index, "adapter")
-    if not folder.exists():
-        return encoder
-    adapter = Adapter.load(folder)
-    if adapter.passage is not None:
-        return encoder  # it needs passages that went through it, and this index has plain ones
-    return AdaptedEncoder(encoder, adapter, folder=folder)
 
 
 def train_for_adapter(
@@ -115,16 +95,37 @@ def train_for_tower(
     texts: Sequence[str],
     *,
     index: str = "dense",
+    drawn: int = 5000,
     training: TowerTraining | None = None,
 ) -> TrainingReport:
-    """Distil a query tower from unjudged texts and the vectors of the index, and keep it."""
+    """Distil a query tower from unjudged texts and the vectors of the index, and keep it.
+
+    texts: such as people ask.  drawn: how many sentences of passages are learned from as well;
+    from few texts alone a tower is poor at what they do not speak of.
+    """
     vectors = _vectors_index(collection, index)
     encoder = encoder_of(collection, index)
     passages = vectors.vectors(np.flatnonzero(collection.passages.select({})))
+    texts = [*texts, *_sentences_of(collection, drawn)]
     tower: QueryTower = distil_tower(encoder, texts, passages=passages, training=training)
     folder = learned_folder(collection, index, "tower")
     tower.save(folder)
     return TrainingReport("tower", index, folder, tower.facts)
+
+
+def _sentences_of(collection: Collection, count: int) -> list[str]:
+    """Sentences of passages that are drawn at random, the same at every call."""
+    live = np.flatnonzero(collection.passages.select({}))
+    drawn = np.random.default_rng(0).permutation(live)[:count]
+    passages = collection.passages.fetch(collection.passages.ids(np.sort(drawn)))
+    each = -(-count // max(1, len(passages)))
+    found = [
+        text
+        for passage in passages
+        for start, end in sentences(passage.text)[:each]
+        if len(text := passage.text[start:end]) > 20
+    ]
+    return found[:count]
 
 
 def judged_queries(source: Path, split: str) -> tuple[list[Query], Qrels]:

@@ -16,15 +16,15 @@ from ragstone.models.analyzer import Analyzer
 from ragstone.models.cosine_adapter import ScoreMap
 from ragstone.models.fingerprint import canary
 from ragstone.models.hashing import HashingEncoder
+from ragstone.pipeline import Library
+from ragstone.pipeline.learned import learned_folder
 from ragstone.pipeline.training import (
-    adapted,
     examples_from,
     judged_queries,
-    learned_folder,
     train_for_adapter,
     train_for_score_map,
 )
-from ragstone.records import Passage
+from ragstone.records import Fingerprint, Passage
 
 pytest.importorskip("torch")
 ENCODER = HashingEncoder(48, seed=2)
@@ -78,15 +78,28 @@ def collection(folder: Path, *, cut: bool = False) -> Collection:
 
 def test_an_adapter_from_a_collection_and_a_beir_folder(source: Path, tmp_path: Path) -> None:
     c = collection(tmp_path / "c")
-    assert adapted(c, "dense", ENCODER) is ENCODER
+    library = Library(c, encoders={"dense": ENCODER})
+    assert library.systems == ("bm25", "dense", "hybrid")
+    with pytest.raises(UsageError, match="Run: ragstone train {adapter,tower,score-map}"):
+        library.search("word", using="dense:adapter")
     report = train_for_adapter(c, source, training=AdapterTraining(rank=8, epochs=20, decay=1))
     assert report.folder == learned_folder(c, "dense", "adapter")
     assert (report.facts["queries"], report.facts["pairs"]) == (30, 30)
-    encoder = adapted(c, "dense", ENCODER)
-    assert isinstance(encoder, AdaptedEncoder)
-    encoder.check_index(c.encoders["dense"], c.canaries["dense"], name="dense")
-    with pytest.raises(Mismatch, match="adapter learned for hashing-48@"):
-        adapted(c, "dense", HashingEncoder(48))
+    library = Library(c, encoders={"dense": ENCODER})
+    assert library.systems == ("bm25", "dense", "hybrid", "dense:adapter")
+    assert library.legs("bm25+dense:adapter") == ("bm25", "dense")
+    query = judged_queries(source, "train")[0][3].text
+    plain, better = (library.search(query, 1, using=one)[0] for one in library.systems[1::2])
+    adapter = Adapter.load(report.folder)
+    keys = AdaptedEncoder(ENCODER, adapter).encode_queries([query])
+    assert better.score == c.indexes["dense"].search(keys, 1).scores[0, 0] != plain.score
+    assert len(library.search(query, 5, using="bm25+dense:adapter")) == 5
+    with pytest.raises(UsageError, match="There are: dense:adapter"):
+        library.search(query, using="dense:tower")
+    other = Adapter(Fingerprint("hashing-48", "0" * 64), adapter.query, None, adapter.facts)
+    other.save(report.folder)
+    with pytest.raises(Mismatch, match="adapter learned for hashing-48@0000"):
+        library.search(query, using="dense:adapter")
 
 
 def test_what_was_learned_outlives_commits_and_compaction(source: Path, tmp_path: Path) -> None:
