@@ -56,7 +56,8 @@ class Float32Product:
     def block(self, tokens: TokenVectors) -> Approximate:
         maxima = np.empty((len(tokens), self._turned.shape[1]), np.float32)
         greatest((tokens.vectors @ self._turned).reshape(-1), tokens.offsets, maxima)
-        errors = roundings(tokens.vectors) * self._lengths * norms(tokens.vectors).max()
+        longest = norms(tokens.vectors).max()
+        errors = roundings(tokens.vectors) * self._lengths * longest + _TINY
         offsets = self._queries.offsets
         return Approximate(
             sums(maxima, offsets), np.tile(sums(errors[None], offsets), (len(tokens), 1))
