@@ -1,9 +1,9 @@
 """The vector index: passages as float vectors, found by inner product or cosine.
 
 Search is exact up to a size at which a graph takes over, see `Vector.graph_rows`, unless another
-structure is asked for. A score is the
-product of the stored vector and the query (both normalised for cosine), summed in float64 and
-rounded to float32, so it does not depend on how the passages came into the index.
+structure is asked for. A score is the product of the stored vector and the query (both normalised
+for cosine), summed in float64 and rounded to float32, so it depends neither on the structure nor
+on how the passages came into the index.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -56,7 +56,9 @@ class Vector:
 
     The defaults, judged at 384 dimensions on one core: a graph answers single
     queries sooner from about ten thousand rows on and batches from a few hundred thousand, but
-    takes 0.4 ms a row to build, 260 bytes a row, and misses some, more or fewer by the data. Up to
+    takes 0.4 ms a row to build, 260 bytes a row, and misses some, more or fewer by the data. Cells
+    answer single queries as soon, take a tenth of that time to build and a quarter to half of the
+    bytes, and with 32 probes found 0.96 of the ten best among 90,000 sentences. Up to
     500,000 rows an exact query takes 20 ms or less, little beside encoding it. A build effort of
     40, which is faiss's own, left recall below 0.95 at any effort on half a million vectors.
     """

@@ -15,7 +15,7 @@ from ragstone.indexes.family import OpenPart
 from ragstone.indexes.vector import Vector, VectorIndex
 from ragstone.indexes.vector_cells import cluster, make_cells, nearest, open_cells, probe
 from ragstone.indexes.vector_pq import pieces_of
-from ragstone.indexes.vector_rabitq import rotation_of, sign_candidates, sign_code, words_of
+from ragstone.indexes.vector_rabitq import Signs, rotation_of, sign_candidates, sign_code, words_of
 from ragstone.records import Neighbours
 from ragstone.storage import MemoryPart
 
@@ -220,8 +220,6 @@ def test_estimates_are_those_of_the_formula(d: int) -> None:
     signs, factors = sign_code(vectors, means[member], rotation)
     assert signs.shape == (1300, words_of(d))
     flat = [signs[member == cell].T.reshape(-1) for cell in (0, 1)]
-    from ragstone.indexes.vector_rabitq import Signs
-
     made = Signs(cells, np.concatenate(flat), factors, rotation, means @ rotation.T)
     found = sign_candidates(made, queries, 2, 20, None)
     bits = np.unpackbits(signs.view(np.uint8), axis=1, bitorder="little")[:, :d] * 2.0 - 1
