@@ -1,7 +1,7 @@
 """Centroids of token vectors by k-means, on a sample and from a fixed seed.
 
-The same vectors give the same centroids; with bfloat16 products, where torch is installed and the
-processor is made for them, other ones than without.
+The same vectors give the same centroids. Where torch is installed and the processor is made for
+bfloat16, many vectors are multiplied in that, and centroids come out a little different.
 """
 
 import math
@@ -12,7 +12,7 @@ import numpy as np
 from numba import float32, float64, int16, int64, njit, void
 from numpy.typing import NDArray
 
-from .multivector_products import has_bfloat16
+from .multivector_products import WORTH_TORCH, has_bfloat16
 from .vector_codes import read_only
 
 SAMPLE = 32
@@ -63,7 +63,9 @@ def _means(
 def nearest(vectors: NDArray[Any], centroids: NDArray[np.float32]) -> NDArray[np.uint16]:
     """(n,) the centroid with the least distance to each vector, to the precision of products."""
     halves = (np.einsum("ij,ij->i", centroids, centroids) / 2).astype(np.float32)
-    find = _with_torch(centroids, halves) if has_bfloat16() else _with_numpy(centroids, halves)
+    much = len(vectors) * centroids.size >= WORTH_TORCH
+    ways = _with_torch if much and has_bfloat16() else _with_numpy
+    find = ways(centroids, halves)
     found = np.empty(len(vectors), np.int64)
     for first in range(0, len(vectors), _BLOCK):
         few = slice(first, first + _BLOCK)

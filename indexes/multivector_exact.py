@@ -39,9 +39,9 @@ def search_rows(
 ) -> Neighbours:
     """The k best of `rows`, ascending and none without a vector, for each query with vectors."""
     found = [_Open(np.empty(0, np.int64), np.empty(0), np.empty(0)) for _ in range(len(queries))]
-    multiply = product(queries)
     size = rows_for(len(queries.vectors))
     offsets = chosen(tokens.offsets, rows)
+    multiply = product(queries, int(offsets[-1]))
     for first in range(0, len(rows), _WINDOW):
         window = rows[first : first + _WINDOW]
         parts = [

@@ -16,6 +16,7 @@ Algorithms, section 3.1). Whoever drops passages by it loses none.
 """
 
 import importlib.util
+import sys
 from functools import cache
 from typing import Any, NamedTuple, Protocol
 
@@ -25,6 +26,9 @@ from numpy.typing import NDArray
 
 from ..records import TokenVectors
 from .vector_codes import read_only
+
+WORTH_TORCH = 200_000_000
+"""Multiplications below which loading torch costs more than it saves."""
 
 _TINY = 1e-30
 """Beyond all that is lost where numbers too small for float32 are taken as zero."""
@@ -90,9 +94,10 @@ class BFloat16Product:
         return Approximate(sums(maxima, offsets), margins)
 
 
-def product(queries: TokenVectors) -> Product:
-    """The fastest product for this batch of queries."""
-    return BFloat16Product(queries) if has_bfloat16() else Float32Product(queries)
+def product(queries: TokenVectors, vectors: int) -> Product:
+    """The fastest product for this batch of queries against so many vectors of passages."""
+    much = "torch" in sys.modules or queries.vectors.size * vectors >= WORTH_TORCH
+    return BFloat16Product(queries) if much and has_bfloat16() else Float32Product(queries)
 
 
 @cache
