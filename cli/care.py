@@ -129,3 +129,21 @@ def _description(collection: Collection) -> dict[str, Any]:
 
 def _shown(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def prune(arguments: argparse.Namespace) -> None:
+    """Delete the passages of lowest quality, and say how many they were."""
+    announce_compilation()
+    from ..pipeline.prune import prune as leave_out
+
+    after, gone = leave_out(
+        arguments.collection, arguments.share, by=arguments.by, model=arguments.model
+    )
+    if arguments.json:
+        json_line({"generation": after.generation, "pruned": gone, "passages": len(after)})
+        return
+    out().print(
+        f"{gone:,} passages left out, {len(after):,} kept, generation {after.generation}; "
+        f"`ragstone restore {after.folder} --to {after.generation - 1}` takes it back",
+        markup=False,
+    )

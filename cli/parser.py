@@ -289,6 +289,18 @@ def _care(verbs: Verbs) -> None:
     )
     verb("log", "the generations that are kept")
     verb("compact", "merge the segments and drop what was deleted")
+    prune = verb("prune", "leave out the passages that probably no query will want")
+    prune.add_argument(
+        "--share", type=float, required=True, metavar="P", help="of the passages, such as 0.1"
+    )
+    prune.add_argument(
+        "--by",
+        default="distance",
+        choices=("distance", "noise", "model"),
+        help="how quality is estimated: by the distance of a passage's words from the "
+        "collection's, by repeated words, or by a sequence classifier (default: %(default)s)",
+    )
+    prune.add_argument("--model", metavar="NAME", help="the classifier, with --by model")
     verb("restore", "go back to an earlier generation").add_argument(
         "--to", type=_count, required=True, metavar="N", help="a generation that `log` shows"
     )

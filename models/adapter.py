@@ -20,7 +20,9 @@ from ..errors import Damaged, UsageError
 from ..records import JSON, Fingerprint
 from ..stages import Encoder
 from .fingerprint import check_encoder, digest
+from .late_chunking import ChunkedText
 from .learned_folder import AGAIN, Learned, load_learned, require_encoder, save_learned
+from .passage_text import USUAL
 from .registry import load_encoder
 
 Vectors = NDArray[np.float32]
@@ -144,9 +146,26 @@ class AdaptedEncoder:
         builder = self if self.adapter.passage is not None else self.encoder
         check_encoder(builder, fingerprint, canary, name=name)
 
+    @property
+    def prepend(self) -> str:
+        """What stands before a passage when it is encoded, as the plain encoder wants it."""
+        return str(getattr(self.encoder, "prepend", USUAL))
+
+    @property
+    def late_chunking(self) -> bool:
+        """Whether the plain encoder reads passages in their document."""
+        return bool(getattr(self.encoder, "late_chunking", False))
+
+    def encode_documents(self, documents: Sequence[ChunkedText]) -> Vectors:
+        """(chunks, d) float32, where the plain encoder reads passages in their document."""
+        plain: Any = self.encoder
+        return self._moved(plain.encode_documents(documents))
+
     def encode_passages(self, texts: Sequence[str]) -> Vectors:
         """(texts, d) float32."""
-        vectors = self.encoder.encode_passages(texts)
+        return self._moved(self.encoder.encode_passages(texts))
+
+    def _moved(self, vectors: Vectors) -> Vectors:
         return vectors if self.adapter.passage is None else self.adapter.passage(vectors)
 
     def encode_queries(self, texts: Sequence[str]) -> Vectors:

@@ -24,6 +24,9 @@ MODEL_FILES = (
     "vocab.*",
     "merges.txt",
     "*.model",
+    "router_config.json",
+    "idf.json",
+    "chat_template.jinja",
     "artifact.metadata",  # lengths and markers of Stanford's ColBERT
 )
 """What makes a model: these files are fetched, and these are in its fingerprint."""
@@ -162,7 +165,7 @@ def _snapshot(name: str, *, local_files_only: bool) -> Path:
     if "/" not in name:
         name = f"sentence-transformers/{name}"  # as sentence-transformers itself reads bare names
     ignored = [f"{folder}/*" for folder in OTHER_RUNTIMES]
-    patterns = [*MODEL_FILES, "*/config.json"]
+    patterns = [*MODEL_FILES, *(f"*/{pattern}" for pattern in MODEL_FILES)]
     path = snapshot_download(
         name,
         allow_patterns=patterns,

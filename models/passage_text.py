@@ -25,11 +25,14 @@ AnyEncoder = Encoder[Any, Any]
 def passage_keys(encoder: AnyEncoder, passages: Sequence[Passage]) -> Any:
     """The keys of passages: each with what the encoder wants before it, or in its document.
 
-    The passages of a document have to stand together, in order: see `slices`.
+    The passages of a document have to stand together, in order: see `slices`. An encoder with
+    `keys_of` has keys for passages by their ids, and sees no text.
     """
+    reader: Any = encoder
+    if hasattr(encoder, "keys_of"):
+        return reader.keys_of(passages)
     prepend = getattr(encoder, "prepend", USUAL)
     if is_late(encoder):
-        reader: Any = encoder
         return reader.encode_documents(documents_of(passages, prepend))
     return encoder.encode_passages([passage_text(passage, prepend) for passage in passages])
 

@@ -1,9 +1,9 @@
 """Lucene beside a collection: an index that is derived from its passages, by the name "lucene"."""
 
 from ..indexes.collection import Collection
+from ..models.passage_text import passage_text
 from ..retrieval.lucene import LuceneRetriever
 from ..retrieval.lucene_build import lucene_beside
-from .intake import indexed_text
 
 LUCENE = "lucene"
 
@@ -18,4 +18,4 @@ def open_lucene(collection: Collection) -> LuceneRetriever:
 
     Raises MissingExtra without the extra "lucene".
     """
-    return lucene_beside(collection, indexed_text)
+    return lucene_beside(collection, passage_text)

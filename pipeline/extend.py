@@ -9,8 +9,9 @@ from ..errors import UsageError
 from ..indexes.collection import Collection
 from ..models.fingerprint import canary
 from ..models.keys import joined
+from ..models.passage_text import passage_keys, slices
 from ..records import Passage
-from .intake import SLICE, Progress, Step, ignore, indexed_text
+from .intake import SLICE, Progress, Step, ignore
 from .recipes import AnyEncoder
 from .wanted import Wanted
 
@@ -47,13 +48,12 @@ class _Keys:
         self._done, self._begun = 0, time.perf_counter()
 
     def __call__(self, passages: Sequence[Passage]) -> Any:
-        texts = [indexed_text(passage) for passage in passages]
-        parts = [self._encoded(texts[at : at + SLICE]) for at in range(0, len(texts), SLICE)]
+        parts = [self._encoded(some) for some in slices(self._encoder, passages, SLICE)]
         return joined(parts[0], parts[1:])
 
-    def _encoded(self, texts: Sequence[str]) -> Any:
-        keys = self._encoder.encode_passages(texts)
-        self._done += len(texts)
+    def _encoded(self, passages: Sequence[Passage]) -> Any:
+        keys = passage_keys(self._encoder, passages)
+        self._done += len(passages)
         rate = self._done / max(time.perf_counter() - self._begun, 1e-9)
         self._progress(Step(f"encoding {self._name}", self._done, self._all, self._done, rate))
         return keys

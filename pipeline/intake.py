@@ -13,6 +13,7 @@ from ..errors import DuplicateId
 from ..indexes.collection import Collection
 from ..indexes.writer import Duplicates, Writer
 from ..models.keys import joined
+from ..models.passage_text import passage_keys, slices
 from ..records import JSON, Passage
 from .interrupts import held_back
 from .recipes import AnyEncoder
@@ -104,10 +105,9 @@ class Intake:
         kept, replaced, again = self._admitted(writer, documents)
         with self._timed("read"):
             passages = [one for document in kept for one in self._cut(document)]
-        texts = [indexed_text(passage) for passage in passages]
         end = documents[-1][1].bytes
-        keys = {name: self._encoded(name, texts, end) for name in self.encoders}
-        self._show("storing", len(texts), end)
+        keys = {name: self._encoded(name, passages, end) for name in self.encoders}
+        self._show("storing", len(passages), end)
         with held_back(), self._timed("store"):
             writer.delete(replaced)
             if passages:
@@ -118,18 +118,20 @@ class Intake:
             self.passages += len(passages)
         self._show("reading")
 
-    def _encoded(self, name: str, texts: Sequence[str], end: int) -> Any:
-        """The keys of all texts; a slow encoder shows how far it is, towards byte `end`."""
+    def _encoded(self, name: str, passages: Sequence[Passage], end: int) -> Any:
+        """The keys of all passages; a slow encoder shows how far it is, towards byte `end`."""
         encoder = self.encoders[name]
-        if name not in self.slow or not texts:
+        if name not in self.slow or not passages:
             with self._timed(f"encode {name}"):
-                return encoder.encode_passages(texts)
-        parts = []
-        for start in range(0, len(texts), SLICE):
-            share = self.position.bytes + (end - self.position.bytes) * start // len(texts)
-            self._show(f"encoding {name}", start, share)
+                return passage_keys(encoder, passages)
+        parts: list[Any] = []
+        done = 0
+        for some in slices(encoder, passages, SLICE):
+            share = self.position.bytes + (end - self.position.bytes) * done // len(passages)
+            self._show(f"encoding {name}", done, share)
             with self._timed(f"encode {name}"):
-                parts.append(encoder.encode_passages(texts[start : start + SLICE]))
+                parts.append(passage_keys(encoder, some))
+            done += len(some)
         return joined(parts[0], parts[1:])
 
     def _cut(self, document: Passage) -> list[Passage]:
@@ -201,15 +203,6 @@ class Intake:
             yield
         finally:
             self.seconds[stage] += time.perf_counter() - begin
-
-
-def indexed_text(passage: Passage) -> str:
-    """What is encoded of a passage: its title and the headings above it, then its text."""
-    headings = passage.metadata.get("headings")
-    above = [str(heading) for heading in headings] if isinstance(headings, list) else []
-    if passage.title and passage.title not in above:
-        above.insert(0, passage.title)
-    return " ".join((*above, passage.text))
 
 
 def passages_of(writer: Writer, document: str) -> list[str]:

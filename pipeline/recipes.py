@@ -54,7 +54,13 @@ class Recipe:
             remedy = "Name one with --model [INDEX=]NAME, a folder or a Hugging Face name"
             raise UsageError(f"an index of {self.summary} needs a model", remedy=remedy)
         make = _imported(self.encoder)
-        encoder: AnyEncoder = make(*([model] if model else []), **options)
+        given = [model] if model else []
+        try:
+            signature(make).bind(*given, **options)
+        except TypeError as error:
+            remedy = "Set it with --set INDEX.OPTION=VALUE"
+            raise UsageError(f"an index of {self.summary}: {error}", remedy=remedy) from None
+        encoder: AnyEncoder = make(*given, **options)
         return encoder
 
     def open_family(self, encoder: AnyEncoder, settings: Settings) -> AnyFamily:
@@ -155,6 +161,13 @@ RECIPES: Mapping[str, Recipe] = {
     "m3-dense": _dense("vectors of a three-output model", "models.three_outputs:DenseOutput"),
     "m3-sparse": _sparse("words of a three-output model", "models.three_outputs:SparseOutput"),
     "m3-multi": _late("token vectors of a three-output model", "models.three_outputs:MultiOutput"),
+    "weights": Recipe(
+        "weights made elsewhere, from a file",
+        "models.given_weights:GivenWeights",
+        INVERTED,
+        {"scoring": impact},
+        takes_model=False,
+    ),
     "promptreps-dense": _dense(
         "the state of a language model asked for a word", "models.sparse_prompted:PromptedDense"
     ),

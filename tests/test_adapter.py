@@ -13,6 +13,7 @@ from ragstone.models.adapter import AdaptedEncoder, Adapter, LowRank
 from ragstone.models.adapter_training import AdapterTraining, Examples, hold_out, train_adapter
 from ragstone.models.fingerprint import canary
 from ragstone.models.hashing import HashingEncoder
+from ragstone.models.late_chunking import ChunkedText
 from ragstone.models.learned_folder import load_learned
 from ragstone.models.registry import load_encoder
 from ragstone.records import Fingerprint
@@ -302,3 +303,23 @@ def test_a_flipped_byte_is_found(tmp_path: Path) -> None:
     file.write_bytes(data)
     with pytest.raises(Damaged):
         Adapter.load(tmp_path)
+
+
+def test_what_the_plain_encoder_wants_of_passages_is_kept() -> None:
+    """Title or none, alone or in the document: the adapter changes vectors and nothing else."""
+
+    class Reader(HashingEncoder):
+        prepend, late_chunking = "none", True
+
+        def encode_documents(self, documents):
+            return self.encode_passages([one.text for one in documents])
+
+    plain = Reader(16)
+    down, up = np.random.default_rng(0).standard_normal((2, 3, 16), dtype=np.float32)
+    both = Adapter(plain.fingerprint, LowRank(down, up), LowRank(up, down), {})
+    adapted = AdaptedEncoder(plain, both)
+    assert (adapted.prepend, adapted.late_chunking) == ("none", True)
+    found = adapted.encode_documents([ChunkedText("two words", [(0, 9)])])
+    np.testing.assert_array_equal(found, LowRank(up, down)(plain.encode_passages(["two words"])))
+    usual = AdaptedEncoder(HashingEncoder(16), replace(both, passage=None))
+    assert (usual.prepend, usual.late_chunking) == ("title", False)

@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 
 from ragstone.errors import UsageError
+from ragstone.models.passage_text import passage_text
 from ragstone.pipeline import Library, beside, build
-from ragstone.pipeline.intake import indexed_text
 
 
 class Standing:
     """Notes that it was built, as the index of a collection is."""
 
     def __init__(self, collection: Any, text_of: Any) -> None:
-        assert text_of is indexed_text
+        assert text_of is passage_text
         (collection.folder / "lucene").mkdir(exist_ok=True)
 
     def close(self) -> None: ...

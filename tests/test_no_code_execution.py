@@ -29,6 +29,10 @@ ATTRIBUTES = {
 FLAGS = {"allow_pickle", "trust_remote_code", "shell"}
 
 
+def is_false(value: ast.expr) -> bool:
+    return isinstance(value, ast.Constant) and value.value is False
+
+
 def offences(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         match node:
@@ -45,13 +49,13 @@ def offences(tree: ast.AST) -> Iterator[str]:
             case ast.Attribute(value=ast.Name(id=owner), attr=attr) if (owner, attr) in ATTRIBUTES:
                 yield f"{owner}.{attr}"
             case ast.keyword(arg=str(flag), value=value) if flag in FLAGS:
-                if not (isinstance(value, ast.Constant) and value.value is False):
+                if not is_false(value):
                     yield flag
-            case ast.Dict(keys=keys):
+            case ast.Dict(keys=keys, values=values):
                 yield from (
                     str(key.value)
-                    for key in keys
-                    if isinstance(key, ast.Constant) and key.value in FLAGS
+                    for key, value in zip(keys, values, strict=True)
+                    if isinstance(key, ast.Constant) and key.value in FLAGS and not is_false(value)
                 )
 
 
@@ -89,7 +93,7 @@ def test_the_search_for_it_finds_it(line: str) -> None:
 
 
 def test_the_search_for_it_leaves_the_rest_alone() -> None:
-    fine = "np.load(p, allow_pickle=False); re.compile(x); json.load(f); model.eval(); load(1)"
+    fine = "np.load(p, **{'allow_pickle': False}); np.load(p, allow_pickle=False); re.compile(x); json.load(f); model.eval(); load(1)"
     assert not list(offences(ast.parse(fine)))
 
 

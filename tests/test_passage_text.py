@@ -19,7 +19,6 @@ from ragstone.models.passage_text import (
     passage_text,
     slices,
 )
-from ragstone.pipeline.intake import indexed_text
 from ragstone.records import Passage
 
 MakeBert = Callable[..., Path]
@@ -53,15 +52,6 @@ def test_what_is_prepended_has_names(prepend: Any) -> None:
         names(prepend)
     with pytest.raises(UsageError, match="prepend="):
         BiEncoder(prepend=prepend)
-
-
-@given(
-    st.sampled_from(["", "One", "Title"]),
-    st.one_of(st.none(), st.lists(st.sampled_from(["One", "Two"]))),
-)
-def test_the_usual_text_is_what_the_pipeline_gives_every_encoder(title: str, above: Any) -> None:
-    passage = Passage("1", "text", title, {"headings": above})
-    assert passage_text(passage) == indexed_text(passage)
 
 
 WORDS = st.lists(st.sampled_from(["the", "book.", "é", "library\n", "of", "a. "]), max_size=60)

@@ -16,8 +16,8 @@ from ragstone.eval import measure, parse_measure, read_run
 from ragstone.indexes.collection import Collection
 from ragstone.indexes.inverted import Inverted
 from ragstone.models.analyzer import Analyzer
+from ragstone.models.passage_text import passage_text
 from ragstone.pipeline import Library
-from ragstone.pipeline.intake import indexed_text
 from ragstone.records import Passage, Query, Ranking
 
 DATA = Path(os.environ.get("RAGSTONE_DATA", ""))
@@ -57,7 +57,7 @@ def made(folder: Path, change: Change, passages: Sequence[Passage]) -> Path:
 
 
 def add(collection: Collection, passages: Sequence[Passage]) -> None:
-    keys = Analyzer().encode_passages([indexed_text(passage) for passage in passages])
+    keys = Analyzer().encode_passages([passage_text(passage) for passage in passages])
     with collection.refresh().writer() as writer:
         writer.add(passages, {"bm25": keys})
         writer.commit()
