@@ -53,6 +53,10 @@ class MultiVector:
     part has more than four times `depth` passages to search in, else exact.
     depth: candidates that are scored exactly; a search for k uses 2 k at least.
     repetitions, cells, width, final: of the encodings, see fixed_encoding; cells: 2^cells of them.
+
+    The defaults, judged at 128 dimensions and 80 vectors a passage on one core: residual2 takes 36
+    bytes a vector. Candidates by centroids cost 0.1 ms a thousand passages, and 500 that are scored
+    exactly 8 ms; encodings found no more, took 190 bytes a vector beside the codes and longer.
     """
 
     dimensions: int
