@@ -16,11 +16,11 @@ from ragstone.models.one_pass import _LOADED, KEPT, OnePass
 from ragstone.models.three_outputs import DenseOutput, MultiOutput, SparseOutput, ThreeOutputs
 from ragstone.records import TokenVectors, WeightedTerms
 
+from .small_models import TOKENS, three_outputs
+
 torch = pytest.importorskip("torch")
 torch.set_num_threads(1)
 
-WORDS = ["the", "of", "book", "library", "a", "s"]
-TOKENS = ["<s>", "<pad>", "</s>", "<unk>", *(f"▁{word}" for word in WORDS), "s", "."]
 TEXTS = [
     "the book of the library",
     "",
@@ -33,40 +33,7 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small random model in the layout of BGE-M3."""
-    from safetensors.numpy import save_file
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaModel
-
-    folder = tmp_path_factory.mktemp("m3")
-    torch.manual_seed(3)
-    config = XLMRobertaConfig(
-        vocab_size=len(TOKENS),
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=34,
-        initializer_range=0.5,
-    )
-    XLMRobertaModel(config).save_pretrained(folder)
-    tokenizer = Tokenizer(models.Unigram([(token, -1.0) for token in TOKENS], unk_id=3))
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    tokenizer.decoder = decoders.Metaspace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
-    )
-    names = {"bos": "<s>", "cls": "<s>", "eos": "</s>", "sep": "</s>", "pad": "<pad>"}
-    named = {f"{name}_token": token for name, token in names.items()}
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="<unk>", model_max_length=32, **named
-    ).save_pretrained(folder)
-    random = np.random.default_rng(3)
-    for name, outputs in (("sparse_linear", 1), ("colbert_linear", 8)):
-        weight = random.standard_normal((outputs, 16)).astype(np.float32)
-        bias = random.standard_normal(outputs).astype(np.float32)
-        save_file({"weight": weight, "bias": bias}, folder / f"{name}.safetensors")
-    return folder
+    return three_outputs(tmp_path_factory.mktemp("m3"))
 
 
 def states(folder: Path, texts: Sequence[str]) -> list[tuple[list[int], np.ndarray]]:

@@ -17,6 +17,7 @@ from ragstone.rerank.tilde import TildeReranker
 from ragstone.retrieval.index_retriever import IndexRetriever
 
 from . import sparse_folders as folders
+from .small_models import tildev2
 from .sparse_folders import TEXTS, WORDS
 
 torch = pytest.importorskip("torch")
@@ -26,32 +27,6 @@ torch.set_num_threads(1)
 STOPPED = {"the", "of", "a", "d", "i", "m", "o", "s", "t", "y", "##s", ".", ","}
 STOPPED |= {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"}
 CLS, SEP = 2, 3
-
-
-def tildev2(folder: Path, seed: int = 0) -> Path:
-    """A checkpoint with the tensors of the published one."""
-    from safetensors.torch import save_file
-
-    config = transformers.BertConfig(
-        vocab_size=len(WORDS),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=64,
-        max_position_embeddings=64,
-    )
-    torch.manual_seed(seed)
-    bert = transformers.BertModel(config)
-    tensors = {
-        f"bert.{name}": values + 0.3 * torch.randn_like(values)
-        for name, values in bert.state_dict().items()
-        if values.is_floating_point()
-    }
-    tensors |= {"tok_proj.weight": torch.randn(1, 32), "tok_proj.bias": torch.full((1,), 3.0)}
-    config.save_pretrained(folder)
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    folders.tokenizer(model_max_length=64).save_pretrained(folder)
-    return folder
 
 
 def reference(folder: Path, ids: list[int]) -> dict[str, float]:
