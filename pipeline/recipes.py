@@ -139,8 +139,11 @@ def _late(summary: str, encoder: str, **more: Any) -> Recipe:
     )
 
 
-def _sparse(summary: str, encoder: str) -> Recipe:
-    return Recipe(summary, encoder, INVERTED, {"scoring": impact})
+_SPARSE = ("exact", "approximate")
+
+
+def _sparse(summary: str, encoder: str, **more: Any) -> Recipe:
+    return Recipe(summary, encoder, INVERTED, {"scoring": impact}, _searches(_SPARSE), **more)
 
 
 RECIPES: Mapping[str, Recipe] = {
@@ -161,11 +164,9 @@ RECIPES: Mapping[str, Recipe] = {
     "m3-dense": _dense("vectors of a three-output model", "models.three_outputs:DenseOutput"),
     "m3-sparse": _sparse("words of a three-output model", "models.three_outputs:SparseOutput"),
     "m3-multi": _late("token vectors of a three-output model", "models.three_outputs:MultiOutput"),
-    "weights": Recipe(
+    "weights": _sparse(
         "weights made elsewhere, from a file",
         "models.given_weights:GivenWeights",
-        INVERTED,
-        {"scoring": impact},
         takes_model=False,
     ),
     "promptreps-dense": _dense(
