@@ -138,19 +138,41 @@ class Collection:
         encoder: Fingerprint | None = None,
         canary: NDArray[np.float32] | None = None,
     ) -> Self:
-        """Give the collection one more index, with keys for all passages that are there.
+        """Give the collection one more index; see `add_indexes`."""
+        return self.add_indexes(
+            {name: family},
+            {name: keys_for},
+            encoders={name: encoder} if encoder is not None else {},
+            canaries={name: canary} if canary is not None else {},
+        )
 
-        keys_for is called with some hundred passages at a time. Every segment is written anew, and
-        memory holds the new keys of the largest one.
+    def add_indexes(
+        self,
+        indexes: Mapping[str, Family[Any, Any]],
+        keys_for: Mapping[str, Callable[[Sequence[Passage]], Any]],
+        *,
+        encoders: Mapping[str, Fingerprint] | None = None,
+        canaries: Mapping[str, NDArray[np.float32]] | None = None,
+    ) -> Self:
+        """Give the collection more indexes, with keys for all passages that are there.
+
+        keys_for, by the name of the index, is called with some hundred passages at a time, which
+        each index gets before the next hundred. Every segment is written anew, and memory holds
+        the new keys of the largest one.
         """
-        _check_name(name)
-        if name in self.families:
-            raise UsageError(f"there is an index '{name}' already", remedy="Choose another name")
-        encoders = dict(self.encoders) | ({name: encoder} if encoder is not None else {})
-        canaries = dict(self.canaries) | ({name: canary} if canary is not None else {})
+        for name in indexes:
+            _check_name(name)
+            if name in self.families:
+                remedy = "Choose another name"
+                raise UsageError(f"there is an index '{name}' already", remedy=remedy)
+        settings = _settings(
+            {**self.families, **indexes},
+            {**self.encoders, **(encoders or {})},
+            {**self.canaries, **(canaries or {})},
+        )
         with changing(self._store) as change:
-            rewrite_with(change, self.families, name, family, keys_for)
-            change.settings = _settings({**self.families, name: family}, encoders, canaries)
+            rewrite_with(change, self.families, indexes, keys_for)
+            change.settings = settings
             return type(self)(change.commit(note=change.store.note))
 
 

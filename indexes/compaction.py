@@ -64,25 +64,26 @@ def merge_small(change: Change, families: Mapping[str, Family[Any, Any]]) -> Sto
 def rewrite_with(
     change: Change,
     families: Mapping[str, Family[Any, Any]],
-    name: str,
-    added: Family[Any, Any],
-    keys_for: Callable[[Sequence[Passage]], Any],
+    added: Mapping[str, Family[Any, Any]],
+    keys_for: Mapping[str, Callable[[Sequence[Passage]], Any]],
 ) -> None:
-    """Write every segment anew, without its deleted rows and with one more index.
+    """Write every segment anew, without its deleted rows and with more indexes.
 
-    keys_for gives the keys of some passages; it is called with a few hundred at a time.
+    keys_for: for each of them, what gives the keys of some passages, a few hundred at a time.
     """
     store = change.store
     for i, old in enumerate(store.segments):
         for passages in _rebased(open_parts(store, PASSAGES)[i : i + 1]):
-            builder = added.builder()
+            builders = {name: family.builder() for name, family in added.items()}
             for batch in _batched(PassageStore([passages]), _BATCH):
-                builder.add(keys_for(batch))
+                for name, builder in builders.items():
+                    builder.add(keys_for[name](batch))
             with change.new_segment(passages.live) as segment:
                 merge_passages([passages], segment.part(PASSAGES))
                 for other, family in families.items():
                     family.merge(_rebased(open_parts(store, other)[i : i + 1]), segment.part(other))
-                builder.write(segment.part(name))
+                for name, builder in builders.items():
+                    builder.write(segment.part(name))
         change.drop(old.name)
 
 

@@ -1,7 +1,8 @@
-"""One more index for a collection that is there, made of the passages that it holds."""
+"""More indexes for a collection that is there, made of the passages that it holds."""
 
 import time
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from .wanted import Wanted
 def extend(
     folder: Path | str, asked: Sequence[Wanted], *, progress: Progress = ignore
 ) -> Collection:
-    """Give the collection in `folder` the indexes that are `asked` for, one commit each.
+    """Give the collection in `folder` the indexes that are `asked` for.
 
+    One commit each; those of a group are made together, by one pass of their model.
     Raises UsageError for an index whose name is taken, before anything is encoded.
     """
     collection = Collection.open(Path(folder))
@@ -28,16 +30,20 @@ def extend(
         if one.name in collection.families:
             remedy = f"Give the new one another name, such as other={one.name}"
             raise UsageError(f"there is an index '{one.name}' already", remedy=remedy)
-    for one in asked:
-        encoder = one.encoder()
-        collection = collection.add_index(
-            one.name,
-            one.family(encoder),
-            _Keys(one.name, encoder, len(collection), progress),
-            encoder=encoder.fingerprint,
-            canary=canary(encoder) if one.recipe.takes_model else None,
-        )
+    for _, group in groupby(asked, key=lambda one: one.asked):
+        collection = _extended(collection, tuple(group), progress)
     return collection
+
+
+def _extended(collection: Collection, asked: Sequence[Wanted], progress: Progress) -> Collection:
+    encoders = {one.name: one.encoder() for one in asked}
+    all_ = len(collection)
+    return collection.add_indexes(
+        {one.name: one.family(encoders[one.name]) for one in asked},
+        {name: _Keys(name, encoder, all_, progress) for name, encoder in encoders.items()},
+        encoders={name: encoder.fingerprint for name, encoder in encoders.items()},
+        canaries={one.name: canary(encoders[one.name]) for one in asked if one.recipe.takes_model},
+    )
 
 
 class _Keys:

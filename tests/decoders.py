@@ -27,7 +27,7 @@ OWN: dict[str, dict[str, Any]] = {
 CONFIGS = {"Gemma3": "Gemma3TextConfig"}
 
 
-def make_decoder(folder: Path, family: str = "Llama", *, start: bool = True) -> Path:
+def make_decoder(folder: Path, family: str = "Llama", *, start: bool = True, seed: int = 0) -> Path:
     """A random model of the family; `start`: its tokenizer puts <s> before a text."""
     import torch
     import transformers
@@ -40,7 +40,7 @@ def make_decoder(folder: Path, family: str = "Llama", *, start: bool = True) -> 
     config = getattr(transformers, CONFIGS.get(family, f"{family}Config"))(
         **{**shape, **common, **OWN.get(family, {})}
     )
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     head = "LMHeadModel" if family == "GPT2" else "ForCausalLM"
     with no_progress_bars():
         getattr(transformers, family + head)(config).save_pretrained(folder)
