@@ -4,9 +4,12 @@
     python benchmarks/dense.py --vectors 100000 --graphs ragstone faiss usearch
     python benchmarks/dense.py --vectors 100000 --cells ivf-pq ivf-rabitq ivf-sq8 binary
     python benchmarks/dense.py --file embeddings.npy --graphs ragstone faiss
+    python benchmarks/dense.py --sweep --vectors 5000 50000 500000 --graphs ragstone --cells ivf-pq
 
 --cells compares each of these with faiss's index of the same kind, with as many lists, probes and
 rows that are scored again from float32 vectors (faiss has them in memory, ragstone on disk).
+--sweep compares ragstone's ways to search with each other, by default settings but for small parts
+too.
 
 Vectors are generated in 1,000 clusters, or read from a .npy file of float32 rows, some of which
 serve as queries. One thread; CPU seconds; the median of several rounds that take turns. Recall is
@@ -96,11 +99,11 @@ def generate(rows: int, queries: int, seed: int) -> tuple[np.ndarray, np.ndarray
     return draw(rows), draw(queries)
 
 
-def read(path: Path, queries: int) -> tuple[np.ndarray, np.ndarray]:
-    """The rows of a file; queries are drawn from them at random and taken out."""
+def read(path: Path, rows: int | None, queries: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of a file, all unless given; queries are drawn from them at random and taken out."""
     vectors = _normalised(np.load(path, allow_pickle=False).astype(np.float32))
     order = np.random.default_rng(0).permutation(len(vectors))
-    return vectors[order[queries:]], vectors[order[:queries]]
+    return vectors[order[queries:][:rows]], vectors[order[:queries]]
 
 
 def _normalised(vectors: np.ndarray) -> np.ndarray:
@@ -261,33 +264,45 @@ def measure(
                 system.singles.append(timed(lambda: system.search(one, k))[0])  # noqa: B023
 
 
-def compare(options: argparse.Namespace, rows: int) -> list[dict[str, Any]]:
+def compare(options: argparse.Namespace, rows: int | None) -> list[dict[str, Any]]:
     vectors, queries = (
-        read(options.file, options.queries)
+        read(options.file, rows, options.queries)
         if options.file
-        else generate(rows, options.queries, options.seed)
+        else generate(rows or 100_000, options.queries, options.seed)
     )
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        exact, store = ours(vectors, Path(folder) / "exact", search="exact", dtype=options.dtype)
-        systems = [flat(vectors), exact]
-        if options.dtype == "float32":
-            systems.append(without_torch(store, exact))
-        if "ragstone" in options.graphs:
-            settings = {"search": "hnsw", "effort": options.effort, "dtype": options.dtype}
-            settings["build_effort"] = options.build_effort
-            systems.append(ours(vectors, Path(folder) / "graph", **settings)[0])
-        if "faiss" in options.graphs:
-            systems.append(faiss_graph(vectors, options.effort, options.build_effort))
-        if "usearch" in options.graphs:
-            systems.append(usearch_graph(vectors, options.effort))
-        lists = math.ceil(1.5 * math.sqrt(len(vectors)))
-        for kind in options.cells:
-            asked = {"probes": options.probes, "depth": options.depth}
-            settings = {"search": kind, "lists": lists, "dtype": options.dtype, **asked}
-            systems.append(ours(vectors, Path(folder) / kind, **settings)[0])
-            systems.append(faiss_cells(vectors, kind, **asked, lists=lists))
+        systems = (swept if options.sweep else peers)(options, vectors, Path(folder))
         measure(systems, vectors, queries, options.k, options.rounds)
     return [{"vectors": len(vectors), **one.row(len(queries), systems[0])} for one in systems]
+
+
+def swept(options: argparse.Namespace, vectors: np.ndarray, folder: Path) -> list[System]:
+    """Every way to search by default settings, but for small parts too."""
+    kinds = ("exact", *(["hnsw"] if "ragstone" in options.graphs else []), *options.cells)
+    settings = {"dtype": options.dtype, "least_rows": 1}
+    return [ours(vectors, folder / kind, search=kind, **settings)[0] for kind in kinds]
+
+
+def peers(options: argparse.Namespace, vectors: np.ndarray, folder: Path) -> list[System]:
+    exact, store = ours(vectors, folder / "exact", search="exact", dtype=options.dtype)
+    systems = [flat(vectors), exact]
+    if options.dtype == "float32":
+        systems.append(without_torch(store, exact))
+    if "ragstone" in options.graphs:
+        settings = {"search": "hnsw", "effort": options.effort, "dtype": options.dtype}
+        settings["build_effort"] = options.build_effort
+        systems.append(ours(vectors, folder / "graph", **settings)[0])
+    if "faiss" in options.graphs:
+        systems.append(faiss_graph(vectors, options.effort, options.build_effort))
+    if "usearch" in options.graphs:
+        systems.append(usearch_graph(vectors, options.effort))
+    lists = math.ceil(1.5 * math.sqrt(len(vectors)))
+    for kind in options.cells:
+        asked = {"probes": options.probes, "depth": options.depth}
+        settings = {"search": kind, "lists": lists, "dtype": options.dtype, **asked}
+        systems.append(ours(vectors, folder / kind, **settings)[0])
+        systems.append(faiss_cells(vectors, kind, **asked, lists=lists))
+    return systems
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -300,8 +315,9 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--vectors", type=int, nargs="+", default=[100_000])
-    parser.add_argument("--file", type=Path, help=".npy of float32 rows, instead of --vectors")
+    parser.add_argument("--vectors", type=int, nargs="+")
+    parser.add_argument("--file", type=Path, help=".npy of float32 rows")
+    parser.add_argument("--sweep", action="store_true", help="--graphs and --cells of ragstone")
     parser.add_argument("--queries", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("-k", type=int, default=10)
@@ -321,7 +337,7 @@ def main() -> None:
     torch.set_num_threads(1)
     faiss.omp_set_num_threads(1)
     results = []
-    for rows in [0] if options.file else options.vectors:
+    for rows in options.vectors or [None]:
         results += compare(options, rows)
     if options.json:
         print(json.dumps({"command": sys.argv, "k": options.k, "results": results}, indent=1))
