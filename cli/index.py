@@ -1,14 +1,13 @@
-"""`ragstone index`: documents in, a collection out; `extend` and `kinds`: more indexes for it."""
+"""`ragstone index`: documents in, a collection out; `ragstone extend`: more indexes for it."""
 
 import argparse
 import time
 
 from ..pipeline import BuildReport, build
 from ..pipeline.extend import extend as give
-from ..pipeline.recipes import RECIPES
 from ..pipeline.wanted import parse_models, parse_options, wanted
 from .notices import announce_compilation
-from .output import json_line, notice, out, print_table, progress_bar
+from .output import json_line, notice, out, progress_bar
 
 
 def index(arguments: argparse.Namespace) -> None:
@@ -58,21 +57,6 @@ def extend(arguments: argparse.Namespace) -> None:
         f"indexes {', '.join(names)} ({seconds:.1f} s)",
         markup=False,
     )
-
-
-def kinds(arguments: argparse.Namespace) -> None:
-    """What `--with` takes."""
-    if arguments.json:
-        for name, one in RECIPES.items():
-            variants = {variant: dict(settings) for variant, settings in one.variants.items()}
-            facts = {"kind": name, "summary": one.summary, "model": one.takes_model}
-            json_line({**facts, "variants": variants, "options": one.options()})
-        return
-    rows = [
-        (name, one.summary, " ".join(one.variants), " ".join(one.options()))
-        for name, one in RECIPES.items()
-    ]
-    print_table(("kind", "finds by", "variants", "options"), rows)
 
 
 def _show(report: BuildReport, seconds: float) -> None:

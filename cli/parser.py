@@ -162,11 +162,15 @@ def _extend(verbs: Verbs) -> None:
 
 def _kinds(verbs: Verbs) -> None:
     def run(arguments: argparse.Namespace) -> None:
-        from .index import kinds
+        from .kinds import kinds
 
         kinds(arguments)
 
-    _json(_verb(verbs, "kinds", run, "the kinds of indexes, their variants and options"))
+    verb = _verb(verbs, "kinds", run, "the kinds of indexes, their variants and options")
+    verb.add_argument(
+        "kind", nargs="?", metavar="KIND", help="one of them, such as dense: what its options mean"
+    )
+    _json(verb)
 
 
 def _search(verbs: Verbs) -> None:

@@ -70,7 +70,8 @@ class BiEncoder:
     query_prompt, passage_prompt: put before each text; the model's own unless given.
     instruction: what queries ask for, said in words; put where `query_prompt` has "{instruction}",
         else in place of it as "Instruct: ...\\nQuery: ".
-    prepend: what the pipeline puts before a passage, see `passage_text`.
+    prepend: what a pipeline puts before a passage: "title" (with its headings), "none", or names of
+        metadata joined by "+", as in "title+summary".
     normalize: divide each vector by its length.
     dimensions, layers: the first ones alone, of vectors and model (Matryoshka); all unless given.
     late_chunking: chunks are encoded within their document, by `encode_documents`.

@@ -60,7 +60,8 @@ class TokenEncoder:
     model: a multi-vector model of sentence-transformers, PyLate or Stanford's ColBERT, or any
         encoder; "all-MiniLM-L6-v2" comes inside a package and needs no network.
     query_prompt, passage_prompt: put before each text; the model's own unless given.
-    prepend: what the pipeline puts before a passage, see `passage_text`.
+    prepend: what a pipeline puts before a passage: "title" (with its headings), "none", or names of
+        metadata joined by "+", as in "title+summary".
     unit: what has a vector in passages: "token"; "word", the mean of all pieces of all equal words;
         "stem", the same for words of one stem. Queries have one a token: they rank better so.
     special_tokens: keep the vectors of [CLS], [SEP], markers and masks.

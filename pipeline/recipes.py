@@ -4,13 +4,14 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
-from inspect import Parameter, signature
+from inspect import signature
 from typing import Any
 
 from ..errors import UsageError
 from ..indexes.family import Family
 from ..records import JSON
 from ..stages import Encoder
+from .options import Option, explained, joined, options_of
 
 AnyEncoder = Encoder[Any, Any]
 AnyFamily = Family[Any, Any]
@@ -37,6 +38,7 @@ class Recipe:
     options; without a `default` model one has to be given.  passes_on: the classes whose options an
     encoder takes that chooses among them.  family: "module:name" of the settings of the index.
     decided: those of them that are not free, from the encoder.  variants: names for some of them.
+    unused: those that mean nothing for this kind.
     """
 
     summary: str
@@ -46,6 +48,7 @@ class Recipe:
     variants: Mapping[str, Settings] = field(default_factory=dict)
     takes_model: bool = True
     default: bool = False
+    unused: tuple[str, ...] = ()
     passes_on: tuple[str, ...] = ()
 
     def open_encoder(self, model: str | None, options: Settings) -> AnyEncoder:
@@ -69,41 +72,41 @@ class Recipe:
         family: AnyFamily = _imported(self.family)(**settings, **decided)
         return family
 
-    def options(self) -> list[str]:
-        """What may be set."""
-        return sorted({*self._encoder_options(), *self._settings()})
-
-    def _encoder_options(self) -> set[str]:
-        """Of the encoder, or of those that it may turn out to be."""
+    def encoder_options(self) -> Mapping[str, Option]:
+        """What may be set of the encoder, or of those that it may turn out to be."""
         places = (self.encoder, *self.passes_on)
-        named = [one for place in places for one in signature(_imported(place)).parameters.values()]
-        return {one.name for one in named if one.kind is not one.VAR_KEYWORD} - {"model"}
+        own = joined(*(options_of(_imported(place)) for place in places))
+        return explained(own, options_of(_imported(USUAL)))
 
-    def _settings(self) -> Mapping[str, Parameter]:
-        """The settings of the family that are free."""
-        all_ = signature(_imported(self.family)).parameters
-        return {name: one for name, one in all_.items() if name not in self.decided}
+    def index_options(self) -> Mapping[str, Option]:
+        """What may be set of the index; "index." goes before a name that the encoder has too."""
+        all_, passed = options_of(_imported(self.family)), {*self.decided, *self.unused}
+        return {name: one for name, one in all_.items() if name not in passed}
 
     def split(self, options: Settings) -> tuple[Settings, Settings]:
         """Options for the encoder, and settings of the family.
 
         One that both know is the encoder's; "index." before it says that the family is meant.
+        Raises UsageError for one that neither knows, and for a value that it does not take.
         """
-        settings, own = self._settings(), self._encoder_options()
+        settings, own = self.index_options(), self.encoder_options()
         meant = {name for name in options if name in settings and name not in own}
         meant |= {name for name in options if name.startswith("index.")}
         family = {name.removeprefix("index."): options[name] for name in options if name in meant}
         encoder = {name: options[name] for name in options if name not in meant}
-        _refuse_unknown(family, settings, "the index")
-        _refuse_unknown(encoder, {*own, *settings}, "it")
+        _check(family, settings, settings, "the index")
+        _check(encoder, own, {*own, *settings}, "it")
         return encoder, family
 
 
-def _refuse_unknown(options: Settings, known: Collection[str], what: str) -> None:
-    for name in options:
+def _check(
+    options: Settings, known: Mapping[str, Option], named: Collection[str], what: str
+) -> None:
+    for name, value in options.items():
         if name not in known:
-            remedy = f"There are: {', '.join(sorted(known))}"
+            remedy = f"There are: {', '.join(sorted(named))}"
             raise UsageError(f"{what} has no option '{name}'", remedy=remedy)
+        known[name].check(value)
 
 
 def _imported(place: str) -> Any:
@@ -115,6 +118,14 @@ def impact(encoder: AnyEncoder) -> JSON:
     """Learned weights are multiplied with those of the query."""
     return "impact"
 
+
+def bm25(encoder: AnyEncoder) -> JSON:
+    """Words are counted and weighed by BM25."""
+    return "bm25"
+
+
+USUAL = "models.bi_encoder:BiEncoder"
+"""Where options that many encoders have are explained."""
 
 INVERTED, VECTOR, MULTI = (
     "indexes.inverted:Inverted",
@@ -143,16 +154,24 @@ _SPARSE = ("exact", "approximate")
 
 
 def _sparse(summary: str, encoder: str, **more: Any) -> Recipe:
-    return Recipe(summary, encoder, INVERTED, {"scoring": impact}, _searches(_SPARSE), **more)
+    decided, variants = {"scoring": impact}, _searches(_SPARSE)
+    return Recipe(summary, encoder, INVERTED, decided, variants, unused=("k1", "b"), **more)
 
 
 RECIPES: Mapping[str, Recipe] = {
-    "bm25": Recipe("words, by BM25", "models.analyzer:Analyzer", INVERTED, takes_model=False),
+    "bm25": Recipe(
+        "words, by BM25",
+        "models.analyzer:Analyzer",
+        INVERTED,
+        {"scoring": bm25},
+        takes_model=False,
+        unused=("weights", "search", "margin"),
+    ),
     "dense": _dense(
         "meaning, by one vector a passage",
         "models.encoder_kinds:open_encoder",
         default=True,
-        passes_on=("models.bi_encoder:BiEncoder", "models.decoder_encoder:DecoderEncoder"),
+        passes_on=(USUAL, "models.decoder_encoder:DecoderEncoder", "models.hashing:HashingEncoder"),
     ),
     "late": _late(
         "meaning, by one vector a token (ColBERT, or any encoder)",
