@@ -152,7 +152,8 @@ def _search_range(s, unit, acc, most, rows, keys, terms, lists, worths, slots, h
         s[AMOUNT] = max((asked if known else np.int64(UNITS)) // FIRST_CUT, 1)
     while True:
         _read_on(s, acc, terms, lists, worths)
-        if s[LEFT] > 0 and known and asked < s[REST] * s[MARGIN] // ALL:
+        all_read = s[LEFT] == 0 or s[AMOUNT] == 1  # what adds nothing, in forged parts, stays
+        if not all_read and known and asked < s[REST] * s[MARGIN] // ALL:
             s[AMOUNT] = max(s[AMOUNT] // CUT, 1)
             continue
         if s[MASK] != 0:
@@ -162,7 +163,7 @@ def _search_range(s, unit, acc, most, rows, keys, terms, lists, worths, slots, h
             asked, sum_ = _reached(s, acc, most, blocks, worths)
         floor = _floor(s, asked)
         settled = asked >= s[REST] * s[MARGIN] // ALL
-        if s[LEFT] == 0 or (settled and SCORING * count_from(most, blocks, floor) < s[LEFT]):
+        if all_read or (settled and SCORING * count_from(most, blocks, floor) < s[LEFT]):
             break
         s[AMOUNT] = max(s[AMOUNT] // CUT, 1)
     high = np.int64(1 << 16)

@@ -286,3 +286,15 @@ def test_a_forged_part_is_refused(name: str, at: int | None, value: Any) -> None
         spoiled = array[:-1] if at is None else forged(array, at, value)
     with pytest.raises(Damaged):
         Inverted("impact").open([OpenPart(Part(whole, name, spoiled), 0, 3)])
+
+
+@pytest.mark.parametrize("search", ["exact", "approximate"])
+def test_forged_codes_end_the_search_all_the_same(search: Any) -> None:
+    """A code of 0 is worth nothing, so that no smaller amount would ever read it."""
+    family = Inverted("impact", search=search)
+    keys = terms_of([{1: 1.0, 2: 2.0}, {1: 3.0, 2: 1.0}, {4: 1.0}] * 30)
+    whole = part_of(family, keys)
+    codes = np.zeros_like(whole.array("codes"))
+    for spoiled in (codes, forged(codes, -1, 255)):
+        index = family.open([OpenPart(Part(whole, "codes", spoiled), 0, 90)])
+        assert index.search(terms_of([{1: 1.0, 2: 0.5}]), 5).numbers.shape == (1, 5)
