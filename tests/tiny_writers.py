@@ -1,4 +1,4 @@
-"""Small random language models that write, made from configurations, and a corpus as a constraint."""
+"""Small random language models that write, from configurations, and a corpus as a constraint."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -6,6 +6,7 @@ nothing beyond the reading.
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -119,12 +120,11 @@ def _scored(
 
 def _runs(query: int, sequences: Sequences) -> Iterator[_Run]:
     """The sequences that begin no other one, with the places of all that begin each."""
-    order = sorted(range(len(sequences)), key=lambda place: tuple(sequences[place]))
+    order = sorted((tuple(sequence), place) for place, sequence in enumerate(sequences))
     places: list[int] = []
-    for place, after in zip(order, [*order[1:], None], strict=True):
-        tokens = tuple(sequences[place])
+    for (tokens, place), (after, _) in zip_longest(order, order[1:], fillvalue=((), -1)):
         places.append(place)
-        if after is None or tuple(sequences[after][: len(tokens)]) != tokens:
+        if after[: len(tokens)] != tokens:
             yield _Run(query, tokens, places)
             places = []
 
