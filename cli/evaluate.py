@@ -67,7 +67,8 @@ def _collection(arguments: argparse.Namespace, dataset: BeirFolder, folder: Path
 
 def _legs(systems: Sequence[str]) -> tuple[str, ...]:
     """The indexes that the systems need; a fusion of all needs all that can be built."""
-    names = [leg for name in systems if name not in (HYBRID, LUCENE) for leg in name.split("+")]
+    legs = [leg for name in systems if name not in (HYBRID, LUCENE) for leg in name.split("+")]
+    names = [leg.partition(":")[0] for leg in legs]  # what follows is the way of asking
     if HYBRID in systems:
         names += [name for name in default_names() if name not in names]
         if len(names) < 2:

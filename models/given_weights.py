@@ -29,6 +29,8 @@ class GivenWeights:
     def __init__(self, file: str | Path, *, queries: str | None = None, made_by: str = "") -> None:
         self._file, self.made_by = Path(file).resolve(), made_by
         self._queries = None if queries is None else Path(queries).resolve()
+        if self._queries is not None:
+            _check_there(self._queries, "queries")
         self._reader: Iterator[WeightedPassage] = iter(())
 
     @classmethod
@@ -82,6 +84,7 @@ class GivenWeights:
 
     def _find(self, ids: set[str]) -> Mapping[str, Mapping[str, float]]:
         """Read on from where the last call stopped, and once more from the beginning."""
+        _check_there(self._file, "file")
         found: dict[str, Mapping[str, float]] = {}
         for again in (False, True):
             if again and len(found) < len(ids):
@@ -97,3 +100,9 @@ class GivenWeights:
                 remedy="Index the passages that the file was made from, without cutting them",
             )
         return found
+
+
+def _check_there(file: Path, option: str) -> None:
+    if not file.is_file():
+        remedy = f"Set the option '{option}' to a file of weights"
+        raise InputError("no such file", where=str(file), remedy=remedy)

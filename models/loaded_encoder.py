@@ -1,5 +1,6 @@
 """Any text encoder that sentence-transformers can load, for folders that are no plain BERT."""
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -121,13 +122,17 @@ def load(
     with loading(model):
         import sentence_transformers
 
-        return getattr(sentence_transformers, kind)(
+        found = getattr(sentence_transformers, kind)(
             str(model.folder),
             device=str(target),
             local_files_only=True,
             trust_remote_code=False,
             model_kwargs={"dtype": number_type, "use_safetensors": True},
         ).eval()
+    tokenizer = found.tokenizer
+    if getattr(tokenizer, "pad_token", "") is None:  # as decoders have it; any token does, unseen
+        tokenizer.pad_token = tokenizer.eos_token
+    return found
 
 
 @contextmanager
@@ -162,3 +167,19 @@ def no_progress_bars() -> Iterator[None]:
     finally:
         if shown:
             switches.enable_progress_bar()
+
+
+@contextmanager
+def no_load_report(*unless: str) -> Iterator[None]:
+    """Without transformers' report of weights it lacked or did not read, `unless` it says so."""
+
+    def telling(record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        return "LOAD REPORT" not in text or any(word in text for word in unless)
+
+    logger = logging.getLogger("transformers.modeling_utils")
+    logger.addFilter(telling)
+    try:
+        yield
+    finally:
+        logger.removeFilter(telling)

@@ -11,9 +11,7 @@ Santhanam et al., ColBERTv2: Effective and Efficient Retrieval via Lightweight L
 NAACL 2022.
 """
 
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +20,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..records import TokenVectors
-from .loaded_encoder import load
+from .loaded_encoder import load, no_load_report
 from .model_folder import ModelFolder
 from .plain_bert import AT_ONCE
 from .whole_words import Ids, Pieces
@@ -50,7 +48,7 @@ class LoadedTokens:
         self._where = str(model.folder)
         self._made_for_it = is_multi_vector(model)
         kind = "MultiVectorEncoder" if self._made_for_it else "SentenceTransformer"
-        with _unread_weights_unreported():
+        with no_load_report("MISSING", "MISMATCH"):  # unread: Stanford's projection is there too
             self._model = load(model, number_type, target, kind)
         if max_length is not None:
             self._model.max_seq_length = max_length
@@ -143,22 +141,3 @@ class LoadedTokens:
                 where=self._where,
                 remedy="Use a transformer, or a model made for late interaction",
             )
-
-
-@contextmanager
-def _unread_weights_unreported() -> Iterator[None]:
-    """Without transformers' report of weights that it did not read, if that is all it reports.
-
-    Stanford's projection lies among the weights of the transformer, which has no place for it.
-    """
-
-    def telling(record: logging.LogRecord) -> bool:
-        text = record.getMessage()
-        return "LOAD REPORT" not in text or "MISSING" in text or "MISMATCH" in text
-
-    logger = logging.getLogger("transformers.modeling_utils")
-    logger.addFilter(telling)
-    try:
-        yield
-    finally:
-        logger.removeFilter(telling)

@@ -16,11 +16,11 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import UsageError
+from ..errors import InputError, UsageError
 from ..records import JSON, Fingerprint, WeightedTerms
 from .bi_encoder import check_number_type, check_texts, stated_name
 from .fingerprint import file_digest, fingerprint_of
-from .model_folder import find_model
+from .model_folder import ModelFolder, find_model
 from .sparse_prompted_pass import Progress, Prompts, prompted_pass
 from .sparse_terms import strongest, weighted_terms
 
@@ -63,6 +63,7 @@ class _Prompted(Generic[Keys]):
         if type(max_length) is not int or max_length < 1:
             raise UsageError(f"max_length={max_length!r}", remedy="Use a number from 1, as 512")
         self._model = found = find_model(str(model))
+        _check_model(found)
         self._prompts = Prompts(query_prompt, passage_prompt, answer)
         self.max_length, self._dtype = max_length, dtype
         self._shared = prompted_pass(found, self._prompts, max_length, dtype, device)
@@ -180,6 +181,17 @@ class PromptReps:
     def __init__(self, model: str | Path, **options: Any) -> None:
         self.dense = PromptedDense(model, **options)
         self.sparse = PromptedSparse(model, **options)
+
+
+def _check_model(model: ModelFolder) -> None:
+    """InputError for a masked language model: it would be asked, and would answer at random."""
+    names = model.json("config.json").get("architectures") or []
+    if any(str(name).endswith(("ForMaskedLM", "ForPreTraining")) for name in names):
+        raise InputError(
+            f"this is no language model that answers ({', '.join(names)})",
+            where=str(model.folder),
+            remedy="Use a causal one, or take this one for a sparse index (splade)",
+        )
 
 
 def _check_prompts(*prompts: str) -> None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from .bi_encoder import BUDGET, BUDGET_CUDA, WINDOW
 from .fingerprint import files_digest
-from .loaded_encoder import loading
+from .loaded_encoder import loading, no_load_report
 from .model_folder import ModelFolder
 from .plain_bert import AT_ONCE
 from .processor import choose_device, choose_number_type
@@ -205,7 +205,7 @@ class PromptedPass:
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
         """The tokenizer and the network."""
-        with loading(self._model):
+        with loading(self._model), no_load_report():  # what is missing is said below
             from transformers import AutoModelForCausalLM, AutoTokenizer
 
             options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}

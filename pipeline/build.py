@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias, cast
 
 from ..corpus import Chunker, Counts, Position, RejectsFile, Source, Tally, open_source
 from ..corpus.problems import OnError
-from ..errors import InputError, RagstoneError, UsageError
+from ..errors import InputError, UsageError
 from ..indexes.collection import Collection
 from ..indexes.writer import Duplicates
 from ..models.fingerprint import canary
@@ -104,6 +104,7 @@ def build(
     with RejectsFile(path, keep=position.rejected) as rejects:
         tally = Tally(counts, rejects)
         encoders = {name: encoder_of(collection, name) for name in collection.families}
+        before = {name: _cut(encoder) for name, encoder in encoders.items()}  # by what was checked
         intake = Intake(
             replace(read, rejects=tally.reject),
             Chunker(plan.chunk, plan.chunk // 5) if plan.chunk else None,
@@ -130,7 +131,7 @@ def build(
         len(collection),
         intake.seconds,
         path if path.exists() else None,
-        (*read.notes, *_truncated(encoders)),
+        (*read.notes, *_truncated(encoders, before)),
     )
 
 
@@ -141,17 +142,24 @@ def _nothing_left_behind(collection: Collection, mode: Mode) -> Iterator[None]:
     """
     try:
         yield
-    except RagstoneError:
+    except Exception:
         if mode == "create" and collection.refresh().generation == collection.generation:
             shutil.rmtree(collection.folder)
         raise
 
 
-def _truncated(encoders: Mapping[str, AnyEncoder]) -> list[str]:
+def _cut(encoder: AnyEncoder) -> tuple[int, int]:
+    """How many texts an encoder has cut, of how many."""
+    return getattr(encoder, "truncated", 0), getattr(encoder, "encoded", 0)
+
+
+def _truncated(
+    encoders: Mapping[str, AnyEncoder], before: Mapping[str, tuple[int, int]]
+) -> list[str]:
     """A sentence for each encoder that did not read its passages to the end."""
     notes = []
     for name, encoder in encoders.items():
-        cut, all_ = getattr(encoder, "truncated", 0), getattr(encoder, "encoded", 0)
+        cut, all_ = (now - then for now, then in zip(_cut(encoder), before[name], strict=True))
         if cut:
             limit = getattr(encoder, "max_length", None)
             notes.append(

@@ -453,6 +453,62 @@ def test_options_say_what_they_take_and_mean(kind: str) -> None:
     assert {"k1", "b"}.isdisjoint(recipe.index_options()) == (kind != "bm25")
 
 
+FITTING = {
+    "dense": {"bert", "masked", "tilde", "m3", "decoder"},
+    "late": {"bert", "masked", "tilde", "m3", "decoder"},
+    "m3-dense": {"bert", "masked", "tilde", "m3", "decoder"},
+}
+"""The models that a kind takes beside its own."""
+
+
+@every_model
+def test_other_models_are_taken_or_refused_in_one_line(
+    kind: str, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fitting = FITTING.get(kind, {KINDS[kind].model})
+    for name in ("bert", "masked", "tilde", "m3", "decoder"):
+        folder = tmp_path / name
+        words = ("index", world.source, "--to", folder, *world.asked(kind, model=world.model(name)))
+        if name in fitting:
+            assert run(*words) == 0
+            assert run("search", folder, QUERY) == 0
+        else:
+            assert str(world.model(name)) in failing(capsys, 3, *words)
+            assert not folder.exists()
+
+
+def test_only_passages_count_as_cut(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The fixed texts by which an encoder is known again are longer than this model reads."""
+    words = ["--with", "late", "--model", world.model("bert")]
+    long = Passage("long", "the book " * 40)
+    for passages, cut in ((PASSAGES, 0), ([*PASSAGES, long], 1)):
+        source = write_passages(tmp_path / f"{cut}.jsonl", passages)
+        capsys.readouterr()
+        assert run("index", source, "--to", tmp_path / f"c{cut}", *words) == 0
+        said = capsys.readouterr().err
+        assert (f"1 of {len(passages)} passages are longer than the 48 tokens" in said) == bool(cut)
+        assert bool(said) == bool(cut)
+
+
+def test_an_evaluation_asks_by_what_was_learned(world: World, tmp_path: Path) -> None:
+    data = beir(tmp_path / "toy")
+    queries = [{"_id": f"q{n}", "text": f"the {word}"} for n, word in enumerate("abcdefghijkl")]
+    (data / "queries.jsonl").write_text("\n".join(map(json.dumps, queries)))
+    rows = "".join(f"q{n}\td{n % 4}\t1\n" for n in range(12))
+    for split in ("train", "test"):
+        (data / "qrels" / f"{split}.tsv").write_text(f"query-id\tcorpus-id\tscore\n{rows}")
+    words = ("eval", data, "--model", "hashing", "--out", tmp_path / "out", "--using")
+    assert run(*words, "dense") == 0
+    index = tmp_path / "out" / "index.ragstone"
+    generation = Collection.open(index).generation
+    assert run("train", "adapter", index, data) == 0
+    assert run(*words, "dense,dense:adapter") == 0
+    assert Collection.open(index).generation == generation
+    assert (tmp_path / "out" / "runs" / "dense%3Aadapter.trec").exists()
+
+
 def test_what_an_option_takes() -> None:
     def make(
         a: int | None = None, b: float = 0.5, c: Literal["x", "y"] = "x", d: bool = True
