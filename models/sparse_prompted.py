@@ -8,6 +8,7 @@ Zhuang et al., PromptReps: Prompting Large Language Models to Generate Dense and
 Representations for Zero-Shot Document Retrieval, EMNLP 2024.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from ..errors import InputError, UsageError
 from ..records import JSON, Fingerprint, WeightedTerms
 from .bi_encoder import check_number_type, check_texts, stated_name
+from .encoder_kinds import HEADS
 from .fingerprint import file_digest, fingerprint_of
 from .model_folder import ModelFolder, find_model
 from .sparse_prompted_pass import Progress, Prompts, prompted_pass
@@ -29,6 +31,9 @@ QUERY = f'Query: "{{text}}". {ASKED.format("query")}'
 PASSAGE = f'Passage: "{{text}}". {ASKED.format("passage")}'
 ANSWER = 'The word is "'
 """The prompts of the paper; the model goes on from the last quotation mark."""
+
+ENCODER = re.compile("bert|electra|mpnet")
+"""Types of models that read in both directions."""
 
 Keys = TypeVar("Keys")
 
@@ -184,13 +189,14 @@ class PromptReps:
 
 
 def _check_model(model: ModelFolder) -> None:
-    """InputError for a masked language model: it would be asked, and would answer at random."""
-    names = model.json("config.json").get("architectures") or []
-    if any(str(name).endswith(("ForMaskedLM", "ForPreTraining")) for name in names):
+    """InputError for an encoder: transformers would ask it too, and it would answer at random."""
+    config = model.json("config.json")
+    kind, names = str(config.get("model_type")), config.get("architectures") or []
+    if ENCODER.search(kind) and not any(str(name).endswith(HEADS) for name in names):
         raise InputError(
-            f"this is no language model that answers ({', '.join(names)})",
+            f"this is no language model that answers, but an encoder ({kind})",
             where=str(model.folder),
-            remedy="Use a causal one, or take this one for a sparse index (splade)",
+            remedy="Use a causal language model, or take this one for another kind of index",
         )
 
 
