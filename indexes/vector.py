@@ -1,6 +1,6 @@
 """The vector index: passages as float vectors, found by inner product or cosine.
 
-Search is exact up to a size at which a graph takes over, see `Vector.graph_rows`, unless another
+Search is exact up to a size at which cells take over, see `Vector.exact_rows`, unless another
 structure is asked for. A score is the product of the stored vector and the query (both normalised
 for cosine), summed in float64 and rounded to float32, so it depends neither on the structure nor
 on how the passages came into the index.
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Vectors = NDArray[np.float32]
 
 SEARCHES = ("auto", "exact", "hnsw", "ivf-pq", "ivf-sq8", "ivf-rabitq", "binary")
-_COUNTS = ("build_effort", "effort", "graph_rows", "threads", "probes", "depth", "least_rows")
+_COUNTS = ("build_effort", "effort", "exact_rows", "threads", "depth", "least_rows")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,27 +41,29 @@ class Vector:
     dimensions: of every vector.  metric: "cosine" or "ip", the inner product.
     dtype: "float32" or "float16", how vectors are stored.
     search: "exact"; "hnsw", by a graph; "ivf-pq", "ivf-rabitq" or "ivf-sq8", in cells, by 4 bits,
-    1 bit or 8 bits a dimension or so; "binary", by 1 bit a dimension without cells; or "auto", by
-    a graph for parts of at least `graph_rows` rows when faiss is installed, else exact. Whatever
-    leads to them, results have exact scores from the stored vectors.
+    1 bit or 8 bits a dimension or so; "binary", by 1 bit a dimension without cells; or "auto",
+    exact for parts of fewer than `exact_rows` rows and "ivf-rabitq" for others. Whatever leads to
+    them, results have exact scores from the stored vectors.
     links, build_effort, effort: M, efConstruction and efSearch of the graph; a search for k uses
     at least 2 k as its effort.  threads: for building it, or for learning codes.
     lists: cells of a part, 1.5 times the root of its rows unless given.  probes: cells that a
-    query looks into, more for a large k.  depth: rows whose short codes are the best, which are
-    looked at more closely; at least 5 k.  pieces: numbers of 4 bits that "ivf-pq" makes of a
-    vector, one for two dimensions unless given.  least_rows: smaller parts have no cells and no
-    bits, and are searched exactly; a merge makes large ones.
+    query looks into, more for a large k. Unless given it is 32, or 1.5 times the root of `lists`
+    where that is more, by which recall does not fall as parts grow.
+    depth: rows whose short codes are the best, which are looked at more closely; at least 5 k.
+    pieces: numbers of 4 bits that "ivf-pq" makes of a vector, one for two dimensions unless given.
+    least_rows: smaller parts have no cells and no bits, and are searched exactly; a merge makes
+    large ones.
     device: where exact search multiplies; "auto" takes a CUDA device, where torch finds one, for
     what is worth the way there. The answers are the same. No figures were taken on a GPU.
 
-    The defaults, judged at 384 dimensions on one core: a graph answers single
-    queries sooner from about ten thousand rows on and batches from a few hundred thousand, but
-    takes 0.4 ms a row to build, 260 bytes a row, and misses some, more or fewer by the data. Cells
-    answer a single query in half a millisecond, take 0.01 to 0.02 ms a row to build and 64 (one
-    bit) to 103 bytes (four bits), and with 32 probes found 0.96 of the ten best among 90,000
-    sentences. Binary codes answer single queries sooner than exact search, and batches later. Up to
-    500,000 rows an exact query takes 20 ms or less, little beside encoding it. A build effort of
-    40, which is faiss's own, left recall below 0.95 at any effort on half a million vectors.
+    The defaults, judged at 384 dimensions on one core: exact search takes 2.5 ms for a single
+    query among 100,000 rows, 6 ms among 200,000 and 24 ms among 500,000, and in batches is ahead of
+    all others up to 50,000. Cells answer a single query in 0.3 to 0.5 ms at any of these sizes,
+    take 0.03 ms a row to build and 64 (one bit) to 103 bytes (four bits, by faiss, a quarter faster
+    in batches), and found 0.96 of the ten best among 90,000 sentences, 0.98 with 48 probes. A graph
+    answers as soon and found 0.985, but takes 0.3 to 0.5 ms a row to build and 260 bytes. Binary
+    codes answer single queries sooner than exact search, and batches later. A build effort of 40,
+    which is faiss's own, left recall below 0.95 at any effort on half a million vectors.
     """
 
     dimensions: int
@@ -71,10 +73,10 @@ class Vector:
     links: int = 32
     build_effort: int = 100
     effort: int = 48
-    graph_rows: int = 500_000
+    exact_rows: int = 200_000
     threads: int = 1
     lists: int | None = None
-    probes: int = 32
+    probes: int | None = None
     depth: int = 100
     pieces: int | None = None
     least_rows: int = 10_000
@@ -90,8 +92,9 @@ class Vector:
         self._check_number("links", 2, 1024)
         for name in _COUNTS:
             self._check_number(name, 1, 2**31 - 1)
-        if self.lists is not None:
-            self._check_number("lists", 1, 2**24)
+        for name in ("lists", "probes"):
+            if getattr(self, name) is not None:
+                self._check_number(name, 1, 2**24)
         if self.pieces is not None:
             self._check_number("pieces", 1, self.dimensions)
             if self.dimensions % self.pieces:

@@ -20,7 +20,7 @@ from ..records import Bitmap, Neighbours
 from .family import OpenPart
 from .vector_cells import Cells, open_cells, probe, sort_into_cells, write_cells
 from .vector_exact import Coded
-from .vector_graph import Graph, has_faiss, open_graph, search_graph, write_graph
+from .vector_graph import Graph, open_graph, search_graph, write_graph
 from .vector_narrow import best_among, slices_of
 from .vector_part import Blocks
 from .vector_pq import Pieces, pieces_of, write_pieces
@@ -34,6 +34,12 @@ if TYPE_CHECKING:
 Queries = NDArray[np.float32]
 
 NEED_FAISS = ("hnsw", "ivf-pq")
+
+_AUTO = "ivf-rabitq"
+"""What large parts have by default: it is built in seconds, and needs no faiss."""
+
+_PROBES, _PROBES_A_ROOT = 32, 1.5
+"""Cells that are looked into, at least, and for each root of their number."""
 
 _PROBED = 10
 """Rows in the cells that are looked into for each result that is asked for, at least."""
@@ -56,7 +62,7 @@ class Finder(Protocol):
 def structure_of(family: "Vector", rows: int) -> str:
     """Which structure a part of so many rows is given: a value of `Vector.search`."""
     if family.search == "auto":
-        return "hnsw" if rows >= family.graph_rows and has_faiss() else "exact"
+        return _AUTO if rows >= max(family.exact_rows, family.lists or 1) else "exact"
     if family.search in ("exact", "hnsw"):
         return family.search if rows else "exact"
     return family.search if rows >= max(family.least_rows, family.lists or 1) else "exact"
@@ -85,15 +91,13 @@ def _lists(family: "Vector", rows: int) -> int:
 
 def has_structure(opened: OpenPart, search: str) -> bool:
     """Whether a part has what this search needs."""
-    if search == "auto":
-        return "links" in opened.part and has_faiss()
     names = {"hnsw": "links", "ivf-pq": "pieces", "ivf-sq8": "order"}
     return search != "exact" and names.get(search, "signs") in opened.part
 
 
 def open_finder(opened: OpenPart, coded: Coded, family: "Vector") -> Finder:
     """The structure of a part that has it. Raises Damaged for one that would lead astray."""
-    if family.search in ("auto", "hnsw"):
+    if family.search == "hnsw":
         return _Walk(coded, open_graph(opened.part, coded.vectors), family.effort)
     cells = open_cells(opened.part, opened.rows, family.dimensions)
     if family.search == "ivf-sq8":
@@ -122,16 +126,16 @@ class _Walk:
         return Neighbours(numbers, scores)
 
 
-def _probes(cells: Cells, probes: int, k: int, wider: float) -> int:
+def _probes(cells: Cells, asked: int | None, k: int, wider: float) -> int:
     lists = len(cells.lengths)
-    least = _PROBED * k * lists / len(cells.order)
-    return min(math.ceil(max(probes, least) * wider), lists)
+    usual = asked or max(_PROBES, _PROBES_A_ROOT * math.sqrt(lists))
+    return min(math.ceil(max(usual, _PROBED * k * lists / len(cells.order)) * wider), lists)
 
 
 class _CodeScan:
     """All rows of the nearest cells, by their int8 codes."""
 
-    def __init__(self, coded: Coded, cells: Cells, probes: int) -> None:
+    def __init__(self, coded: Coded, cells: Cells, probes: int | None) -> None:
         self._coded, self._cells, self._probes = coded, cells, probes
 
     def find(self, queries: Queries, k: int, live: Bitmap | None, wider: float) -> Neighbours:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import Damaged, MissingExtra
+from ..errors import Damaged, MissingExtra, UsageError
 from ..records import Bitmap
 from .vector_part import Blocks, checked, finite
 
@@ -42,11 +42,23 @@ def has_faiss() -> bool:
 
 
 def load_faiss() -> Any:
-    """The module. Raises MissingExtra when it is not installed."""
+    """The module. Raises MissingExtra when it is not installed, UsageError when it is in pieces.
+
+    faiss-cpu and faiss-gpu are one module, and pip installs both: the later one wins, and when
+    either is removed or of another version, files of both are missing or mixed.
+    """
     if not has_faiss():
         raise MissingExtra("faiss", "dense")
-    import faiss
+    try:
+        import faiss
 
+        if not hasattr(faiss, "IndexFlatIP"):
+            raise ImportError("it has no IndexFlatIP")
+    except (ImportError, NameError, AttributeError) as error:
+        raise UsageError(
+            f"the package 'faiss' does not load: {error}",
+            remedy="Uninstall faiss-cpu and faiss-gpu, and install one of them",
+        ) from error
     return faiss
 
 

@@ -16,7 +16,7 @@ from ragstone.storage.power import MemoryDisk
 
 from .lives import FOLDER, OPERATIONS, Life, Operation, batch, check_goes_on, digest, go_on
 from .rivals import start, step
-from .test_contract import CASES, Case
+from .test_contract import CASES, ENOUGH, Case
 
 
 def create(folder: Path, name: str) -> Collection:
@@ -84,7 +84,7 @@ def test_rivals_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("locks", ["locks", "no locks", "lying locks"])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ENOUGH)
 def test_four_rivals_lose_nothing_in_many_rounds(name: str, locks: str, tmp_path: Path) -> None:
     refused = rival(tmp_path / "c", name, 4, 25, locks)
     print(f"100 commits of 4 writers, {refused:,} refusals, 0 lost")
@@ -163,7 +163,7 @@ def test_a_rival_without_locks_takes_nothing_away_at_any_call(make: type[MemoryD
 
 @pytest.mark.long
 @pytest.mark.parametrize("make", [NoLocksInMemory, LyingLocksInMemory])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ENOUGH)
 def test_a_rival_without_locks_takes_nothing_away_at_every_call(
     name: str, make: type[MemoryDisk]
 ) -> None:

@@ -325,6 +325,12 @@ CASES = {
     "binary": every_cell("binary"),
 }
 
+ENOUGH = [
+    pytest.param(name, marks=pytest.mark.long) if name in ("ivf-sq8", "binary") else name
+    for name in CASES
+]
+"""For suites of minutes: "ivf-rabitq" writes every file of the two that are left for long runs."""
+
 
 @pytest.fixture(autouse=True)
 def unsynced(monkeypatch: pytest.MonkeyPatch) -> None:

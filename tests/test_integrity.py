@@ -24,7 +24,7 @@ from ragstone.storage.files import check_file
 from ragstone.storage.folder import manifest_path
 from ragstone.storage.manifest import decode
 
-from .test_contract import CASES, Case
+from .test_contract import CASES, ENOUGH, Case
 
 SEED = 11
 
@@ -36,7 +36,7 @@ def unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Disk, "sync_folder", lambda *_: None)
 
 
-@pytest.fixture(params=CASES)
+@pytest.fixture(params=ENOUGH)
 def case(request: pytest.FixtureRequest) -> Case:
     return CASES[request.param]
 

@@ -16,7 +16,7 @@ from ragstone.storage.power import MemoryDisk, View
 from .lives import FOLDER, OPERATIONS, Life, Operation, check_goes_on, survey
 from .memories import Memories
 from .real_process import CALLS, Server, calls_on, can_trace, serving
-from .test_contract import CASES
+from .test_contract import CASES, ENOUGH
 
 needs_strace = pytest.mark.skipif(not can_trace(), reason="strace is not installed, or not allowed")
 
@@ -51,13 +51,13 @@ def check_every_kill(name: str, goes_on: int) -> int:
     return len(found)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ENOUGH)
 def test_a_kill_at_every_call_loses_nothing(name: str) -> None:
     assert check_every_kill(name, goes_on=50) > 400
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ENOUGH)
 def test_after_a_kill_at_every_call_writing_goes_on(name: str) -> None:
     print(f"{check_every_kill(name, goes_on=1):,} kills, 0 lost")
 
@@ -111,7 +111,7 @@ def kill_counted(starts: Starts, operation: Operation, at: int) -> None:
         starts.check(operation, acknowledged, folder)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ENOUGH)
 def test_a_kill_on_the_local_disk_loses_nothing(name: str, starts: MakeStarts) -> None:
     draw = random.Random(name)
     for operation in OPERATIONS:
@@ -119,7 +119,7 @@ def test_a_kill_on_the_local_disk_loses_nothing(name: str, starts: MakeStarts) -
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ENOUGH)
 def test_a_kill_at_any_call_on_the_local_disk_loses_nothing(name: str, starts: MakeStarts) -> None:
     points = 0
     for operation, calls in starts(name).calls.items():

@@ -12,7 +12,7 @@ from ragstone.storage.power import MemoryDisk, Outage, View, Watch
 from .lives import FOLDER, Life, check_goes_on, go_on, survey
 from .memories import Memories
 from .protocol_faults import FAULTS
-from .test_contract import CASES, Case
+from .test_contract import CASES, ENOUGH, Case
 
 
 @pytest.fixture(autouse=True)
@@ -67,13 +67,13 @@ def check_all(life: Life, found: list[Moment], each: int, goes_on: int, seed: in
     return count
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ENOUGH)
 def test_no_power_failure_loses_anything(name: str) -> None:
     assert check_all(*undisturbed(name), each=2, goes_on=400, seed=1) > 1000
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ENOUGH)
 def test_no_power_failure_of_a_million_loses_anything(name: str) -> None:
     life, found = undisturbed(name)
     each = 1_500_000 // (len(found) * len(CASES))
@@ -97,7 +97,7 @@ def fail_again(life: Life, view: View, most: int, draw: random.Random) -> int:
     return len(second)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ENOUGH)
 def test_a_second_power_failure_loses_nothing_either(name: str) -> None:
     draw = random.Random(3)
     life, found = undisturbed(name)
@@ -107,7 +107,7 @@ def test_a_second_power_failure_loses_nothing_either(name: str) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ENOUGH)
 def test_no_second_power_failure_of_many_loses_anything(name: str) -> None:
     draw = random.Random(5)
     life, found = undisturbed(name)
@@ -126,7 +126,7 @@ def test_every_broken_rule_is_found(fault: str) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ENOUGH)
 def test_how_often_a_broken_rule_is_found(name: str, fault: str) -> None:
     broken = moments(CASES[name], FAULTS[fault])
     rights = [right for _, _, right in states(*broken, each=6, draw=random.Random(6))]

@@ -162,7 +162,7 @@ def test_kept_in_a_store(tmp_path: Path, family: Vector) -> None:
 
 def test_settings_give_an_equal_family_back() -> None:
     family = Vector(
-        7, "ip", "float16", "hnsw", links=5, build_effort=6, effort=8, graph_rows=9, threads=2
+        7, "ip", "float16", "hnsw", links=5, build_effort=6, effort=8, exact_rows=9, threads=2
     )
     assert load_family("vector", family.settings) == family
     assert family.settings["links"] == 5

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from ragstone.errors import Damaged, MissingExtra, UsageError
-from ragstone.indexes import vector_finders, vector_graph, vector_search
+from ragstone.indexes import vector_graph, vector_search
 from ragstone.indexes.family import OpenPart
 from ragstone.indexes.vector import Vector, VectorIndex
-from ragstone.indexes.vector_cells import cluster, make_cells, nearest, open_cells, probe
+from ragstone.indexes.vector_cells import Cells, cluster, make_cells, nearest, open_cells, probe
+from ragstone.indexes.vector_finders import _probes
 from ragstone.indexes.vector_pq import pieces_of
 from ragstone.indexes.vector_rabitq import Signs, rotation_of, sign_candidates, sign_code, words_of
 from ragstone.records import Neighbours
@@ -162,11 +163,30 @@ def test_defaults_follow_the_rows() -> None:
     assert [pieces_of(d) for d in (384, 12, 15, 7)] == [192, 6, 5, 1]
 
 
+def test_auto_has_cells_from_its_size_on() -> None:
+    auto = Vector(D, exact_rows=3000)
+    assert "signs" not in written(auto, KEYS[:2999]) and "order" not in written(auto, KEYS[:2999])
+    part = written(auto, KEYS)
+    np.testing.assert_array_equal(
+        part.array("signs"), written(family("ivf-rabitq", lists=None), KEYS).array("signs")
+    )
+    found = auto.open([OpenPart(part, 0, ROWS)]).search(QUERIES, 10)
+    assert 0.95 <= recall(found, exact("binary").search(QUERIES, 10)) < 1
+    assert "signs" not in written(Vector(D, exact_rows=3000, lists=ROWS + 1), KEYS)
+
+
+@pytest.mark.parametrize("lists, probes", [(7, 7), (100, 32), (1061, 49), (10_000, 150)])
+def test_more_cells_are_looked_into_the_more_there_are(lists: int, probes: int) -> None:
+    starts = np.arange(lists + 1) * 1000
+    cells = Cells(*np.empty((3, lists), np.float32), starts, np.empty(1000 * lists, np.int32))
+    assert _probes(cells, None, 10, 1.0) == probes
+    assert _probes(cells, 8, 10, 1.0) == min(8, lists)
+
+
 def test_without_faiss_only_product_quantization_is_missing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(vector_graph, "has_faiss", lambda: False)
-    monkeypatch.setattr(vector_finders, "has_faiss", lambda: False)
     with pytest.raises(MissingExtra, match=r"ragstone\[dense\]"):
         family("ivf-pq").builder()
     for search in ("ivf-sq8", "ivf-rabitq", "binary"):

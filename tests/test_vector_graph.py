@@ -1,5 +1,6 @@
 """Search by a graph: recall, filters inside, exact scores, and graphs that would lead astray."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -171,24 +172,31 @@ def test_a_merge_builds_one_graph_of_the_live_rows() -> None:
     assert recall(found, exact.search(QUERIES, 10)) >= 0.95
 
 
-def test_auto_builds_a_graph_from_its_size_on() -> None:
-    small, large = Vector(D, graph_rows=501), Vector(D, graph_rows=500)
-    assert "links" not in written(small, KEYS[:500])
-    assert "links" in written(large, KEYS[:500])
-    assert "links" not in written(Vector(D, search="exact", graph_rows=1), KEYS[:500])
-
-
 def test_without_faiss(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever asks for a graph hears what is missing; "auto" stays exact."""
+    """Whoever asks for a graph hears what is missing; "auto" needs none."""
     monkeypatch.setattr(vector_graph, "has_faiss", lambda: False)
-    monkeypatch.setattr(vector_finders, "has_faiss", lambda: False)
     with pytest.raises(MissingExtra, match=r"ragstone\[dense\]"):
         GRAPH.builder()
     with pytest.raises(MissingExtra):
         open_graph_index().search(QUERIES, 10)
-    assert "links" not in written(Vector(D, graph_rows=1), KEYS[:50])
     found = open_graph_index(Vector(D)).search(QUERIES, 10)
     np.testing.assert_array_equal(found.numbers, open_exact().search(QUERIES, 10).numbers)
+
+
+@pytest.mark.parametrize("rest", ["", "raise NameError('SuperKMeans')"])
+def test_two_packages_of_the_module_that_spoilt_each_other(
+    rest: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What faiss-cpu and faiss-gpu leave of each other: an empty folder, or files that differ."""
+    (tmp_path / "faiss").mkdir()
+    if rest:
+        (tmp_path / "faiss" / "__init__.py").write_text(rest)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.split(".")[0] == "faiss"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    with pytest.raises(UsageError, match="faiss-cpu and faiss-gpu"):
+        GRAPH.builder()
 
 
 def test_kept_in_a_store_and_read_where_it_lies(tmp_path: Path) -> None:
