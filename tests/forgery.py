@@ -10,6 +10,7 @@ import random
 import shutil
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,7 +61,9 @@ class Forger:
         entries = self._entries(manifest)
         for _ in range(draw.choice((1, 1, 1, 2, 3))):
             kind = draw.choices((_values, _shape, _swap, _facts, _tombstones), (8, 3, 1, 3, 1))[0]
-            self.done.append(f"{kind.__name__}: {kind(manifest, entries, draw)}")
+            # after a wild value in the manifest there may be nothing left for this kind to change
+            with suppress(TypeError, KeyError, AttributeError):
+                self.done.append(f"{kind.__name__}: {kind(manifest, entries, draw)}")
         self._write(target, manifest, entries)
 
     def untouched(self, target: Path) -> None:
