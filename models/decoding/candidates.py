@@ -20,6 +20,10 @@ GROWTH = 4
 """By how much more tokens are tested where too few were allowed."""
 
 
+AT_ONCE = 8
+"""Rows of logits that stay in a processor's cache."""
+
+
 class Candidates(NamedTuple):
     """Tokens that may follow, for many rows.
 
@@ -95,6 +99,16 @@ def top_tokens(logits: "Tensor", rows: NDArray[np.int64], size: int) -> NDArray[
     return best
 
 
+def normalisers(logits: "Tensor") -> "Tensor":
+    """(rows,) the logarithm of the sum of exponentials; on a processor a few rows at a time, since
+    what stays in its cache takes a third of the time.
+    """
+    import torch
+
+    rows = AT_ONCE if logits.device.type == "cpu" else len(logits)
+    return torch.cat([some.logsumexp(dim=1) for some in logits.split(max(rows, 1))])
+
+
 def logprobs_of(
     logits: "Tensor", rows: NDArray[np.int64], tokens: NDArray[np.int64]
 ) -> NDArray[np.float64]:
@@ -102,6 +116,6 @@ def logprobs_of(
     import torch
 
     at = torch.from_numpy(rows).to(logits.device), torch.from_numpy(tokens).to(logits.device)
-    normal = logits.logsumexp(dim=1)
+    normal = normalisers(logits)
     found: NDArray[np.float64] = (logits[at] - normal[at[0]]).double().numpy(force=True)
     return found

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ...errors import InputError, UsageError
 from .beams import batches
+from .candidates import logprobs_of, normalisers
 from .language_model import LanguageModel
 from .writing import Writing
 
@@ -99,8 +100,8 @@ def _check(
 def _best(logits: "Tensor", k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """(queries, k) the most probable tokens and their log-probabilities."""
     values, tokens = logits.topk(min(k, logits.shape[1]), dim=1)
-    normal = logits.logsumexp(dim=1, keepdim=True)
-    return tokens.numpy(force=True), (values - normal).double().numpy(force=True)
+    logprobs = (values - normalisers(logits)[:, None]).double()
+    return tokens.numpy(force=True), logprobs.numpy(force=True)
 
 
 def _scored(
@@ -140,18 +141,15 @@ def _parts(runs: list[_Run], numbers: int) -> Iterator[list[_Run]]:
 
 def _run(writing: Writing, runs: list[_Run]) -> NDArray[np.float64]:
     """(runs, longest) the log-probability of each run up to each of its tokens."""
-    import torch
-
     longest = len(runs[0].tokens)
     padded = np.zeros((len(runs), longest), dtype=np.int64)
     for row, run in enumerate(runs):
         padded[row, : len(run.tokens)] = run.tokens
     queries = np.array([run.query for run in runs], dtype=np.int64)
-    tokens = torch.from_numpy(padded).to(writing.first.device)
-    logits = writing.first[torch.from_numpy(queries).to(tokens.device), -1:]
-    if longest > 1:
-        after = writing.selected(queries).extend(padded[:, :-1])
-        logits = torch.cat([logits, after], dim=1)
-    chosen = logits.gather(2, tokens[:, :, None])[:, :, 0] - logits.logsumexp(dim=2)
-    reached: NDArray[np.float64] = chosen.double().cumsum(dim=1).numpy(force=True)
-    return reached
+    first = logprobs_of(writing.first[:, -1], queries, padded[:, 0])
+    if longest == 1:
+        return first[:, None]
+    logits = writing.selected(queries).extend(padded[:, :-1]).flatten(0, 1)
+    later = logprobs_of(logits, np.arange(len(logits)), padded[:, 1:].ravel())
+    reached: NDArray[np.float64] = np.column_stack([first, later.reshape(len(runs), -1)])
+    return reached.cumsum(axis=1)

@@ -33,15 +33,14 @@ class TrieConstraint:
         _check(lengths, flat, end)
         self._span = int(max(flat.max(initial=0), end)) + 1
         self._edges, self._counts = self._built(lengths, flat, end)
-        self._total = len(sequences)
 
     def _built(
         self, lengths: NDArray[np.int64], flat: NDArray[np.int64], end: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The sorted edges, node * span + token, and how many sequences go over each."""
+        """The sorted edges, node * span + token, and how many sequences come to each node."""
         starts = np.cumsum(lengths) - lengths
         nodes, live, made = np.zeros(len(lengths), dtype=np.int64), np.arange(len(lengths)), 0
-        edges, counts = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
+        edges, counts = [np.zeros(0, dtype=np.int64)], [np.array([len(lengths)])]
         for depth in range(int(lengths.max(initial=-1)) + 1):
             live = live[lengths[live] >= depth]
             inside = lengths[live] > depth
@@ -54,13 +53,13 @@ class TrieConstraint:
             made += len(found)
             edges.append(found)
             counts.append(times.astype(np.int64))
+        edges.append(np.array([np.iinfo(np.int64).max]))  # so that a search always ends inside
         return np.concatenate(edges), np.concatenate(counts)
 
     def counts(self, prefixes: NDArray[np.int64]) -> NDArray[np.int64]:
         """(n,) how many of the sequences, their ends included, begin with each prefix."""
         nodes = self._nodes(prefixes)
-        known = np.append(self._total, self._counts)[np.maximum(nodes, 0)]
-        return np.where(nodes >= 0, known, 0)
+        return np.where(nodes >= 0, self._counts[np.maximum(nodes, 0)], 0)
 
     def continuations(self, prefixes: NDArray[np.int64]) -> Continuations:
         """What follows each prefix in some sequence."""
@@ -70,7 +69,7 @@ class TrieConstraint:
         sizes = np.where(nodes >= 0, high - low, 0)
         offsets = np.append(0, np.cumsum(sizes))
         at = np.arange(offsets[-1]) + np.repeat(low - offsets[:-1], sizes)
-        return Continuations(offsets, self._edges[at] % self._span, self._counts[at])
+        return Continuations(offsets, self._edges[at] % self._span, self._counts[at + 1])
 
     def allowed(
         self, prefixes: NDArray[np.int64], candidates: NDArray[np.int64]
@@ -90,7 +89,7 @@ class TrieConstraint:
         known = (nodes >= 0) & (tokens >= 0) & (tokens < self._span)
         wanted = np.where(known, nodes * self._span + tokens, -1)
         places = np.searchsorted(self._edges, wanted)
-        found = known & (np.append(self._edges, -2)[places] == wanted)
+        found = known & (self._edges[places] == wanted)
         return np.where(found, places + 1, -1)
 
 
