@@ -1,6 +1,7 @@
 """The verbs that look after a collection: info, verify, log, compact, restore."""
 
 import argparse
+from collections.abc import Mapping
 from typing import Any
 
 from ..errors import Damaged
@@ -21,7 +22,7 @@ def info(arguments: argparse.Namespace) -> None:
     text = f"{passages:,} passages in {segments} segment{'s' if segments != 1 else ''}"
     out().print(f"{text}, generation {record['generation']}", markup=False)
     rows = [
-        (name, one["kind"], one["encoder"], f"{one['bytes']:,}", f"{one['bytes_per_passage']:,.0f}")
+        (name, _kind(one), one["encoder"], f"{one['bytes']:,}", f"{one['bytes_per_passage']:,.0f}")
         for name, one in record["indexes"].items()
     ]
     print_table(("index", "kind", "encoder", "bytes", "a passage"), rows)
@@ -127,6 +128,12 @@ def _description(collection: Collection) -> dict[str, Any]:
     }
 
 
+def _kind(index: Mapping[str, Any]) -> str:
+    """The family of an index, and how it searches where that was chosen."""
+    search = index["settings"].get("search", "exact")
+    return str(index["kind"]) if search in ("auto", "exact") else f"{index['kind']}, {search}"
+
+
 def _shown(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
@@ -142,8 +149,9 @@ def prune(arguments: argparse.Namespace) -> None:
     if arguments.json:
         json_line({"generation": after.generation, "pruned": gone, "passages": len(after)})
         return
+    left, restored = "passage" if gone == 1 else "passages", after.generation - 1
     out().print(
-        f"{gone:,} passages left out, {len(after):,} kept, generation {after.generation}; "
-        f"`ragstone restore {after.folder} --to {after.generation - 1}` takes it back",
+        f"{gone:,} {left} left out, {len(after):,} kept, generation {after.generation}; "
+        f"`ragstone restore {after.folder} --to {restored}` takes it back",
         markup=False,
     )

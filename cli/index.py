@@ -4,6 +4,7 @@ import argparse
 import time
 
 from ..pipeline import BuildReport, build
+from ..pipeline.beside import LUCENE, open_lucene
 from ..pipeline.extend import extend as give
 from ..pipeline.wanted import parse_models, parse_options, wanted
 from .notices import announce_compilation
@@ -43,10 +44,14 @@ def index(arguments: argparse.Namespace) -> None:
 def extend(arguments: argparse.Namespace) -> None:
     """Encode the passages that a collection holds for one more index, or several."""
     announce_compilation()
-    asked = wanted(arguments.using, parse_models(arguments.model), parse_options(arguments.options))
+    specs = [spec for spec in arguments.using if spec != LUCENE]
+    models, options = parse_models(arguments.model), parse_options(arguments.options)
+    asked = wanted(specs, models, options) if specs else ()
     begin = time.perf_counter()
     with progress_bar() as progress:
         collection = give(arguments.collection, asked, progress=progress.passages)
+    if LUCENE in arguments.using:
+        open_lucene(collection).close()
     seconds, names = time.perf_counter() - begin, list(collection.families)
     if arguments.json:
         facts = {"collection": str(collection.folder), "generation": collection.generation}

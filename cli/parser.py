@@ -6,15 +6,9 @@ from pathlib import Path
 from typing import TypeAlias
 
 from .. import __version__
+from .wording import EPILOG, EXAMPLES, USING, WITH
 
 Run: TypeAlias = Callable[[argparse.Namespace], None]
-
-EPILOG = """\
-exit codes: 0 ok, 2 usage, 3 bad input, 4 damaged, 5 locked, 6 no space or I/O,
-            7 version or model mismatch, 130 interrupted
-"""
-
-WITH = "indexes to build, each [NAME=]KIND[:VARIANT]; `ragstone kinds` lists them"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -43,7 +37,14 @@ Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _verb(verbs: Verbs, name: str, run: Run, summary: str) -> argparse.ArgumentParser:
-    parser = verbs.add_parser(name, help=summary, description=summary)
+    examples = f"for example:\n  {EXAMPLES[name]}" if name in EXAMPLES else None
+    parser = verbs.add_parser(
+        name,
+        help=summary,
+        description=summary,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.set_defaults(run=run)
     return parser
 
@@ -216,8 +217,7 @@ def _eval(verbs: Verbs) -> None:
         "--using",
         type=_names,
         metavar="SYSTEMS",
-        help="what to measure: names of indexes, hybrid for the fusion of all, a+b for that of two "
-        "(default: all)",
+        help=f"what to measure, each {USING} (default: every index, and hybrid)",
     )
     verb.add_argument(
         "--with",
@@ -227,7 +227,9 @@ def _eval(verbs: Verbs) -> None:
         help=WITH + " (default: those that --using names)",
     )
     _encoders(verb)
-    verb.add_argument("--split", default="test", help="which judgements (default: %(default)s)")
+    verb.add_argument(
+        "--split", default="test", help="which judgements: qrels/SPLIT.tsv (default: %(default)s)"
+    )
     verb.add_argument(
         "-k", type=_count, default=1000, metavar="K", help="hits a query (default: %(default)s)"
     )
@@ -269,9 +271,17 @@ def _train(verbs: Verbs) -> None:
         "--using INDEX:WHAT",
     )
     _collection(verb)
-    verb.add_argument("source", type=Path, metavar="SOURCE", help="a BEIR folder with queries")
-    verb.add_argument("--index", default="dense", help="of dense vectors (default: %(default)s)")
-    verb.add_argument("--split", default="train", help="which judgements (default: %(default)s)")
+    verb.add_argument("source", type=Path, metavar="SOURCE", help="a BEIR folder: its queries, and "
+                      "but for a tower its judgements")  # fmt: skip
+    verb.add_argument(
+        "--index",
+        default="dense",
+        metavar="NAME",
+        help="which index, one of dense vectors (default: %(default)s)",
+    )
+    verb.add_argument(
+        "--split", default="train", help="which judgements: qrels/SPLIT.tsv (default: %(default)s)"
+    )
     _json(verb)
 
 
@@ -295,7 +305,11 @@ def _care(verbs: Verbs) -> None:
     verb("compact", "merge the segments and drop what was deleted")
     prune = verb("prune", "leave out the passages that probably no query will want")
     prune.add_argument(
-        "--share", type=float, required=True, metavar="P", help="of the passages, such as 0.1"
+        "--share",
+        type=float,
+        required=True,
+        metavar="P",
+        help="how many to leave out, as a share of all passages, such as 0.1",
     )
     prune.add_argument(
         "--by",
@@ -311,7 +325,7 @@ def _care(verbs: Verbs) -> None:
 
 
 def _collection(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("collection", type=Path, metavar="COLLECTION")
+    verb.add_argument("collection", type=Path, metavar="COLLECTION", help="its folder")
 
 
 def _finding(verb: argparse.ArgumentParser, *, k: int, k_help: str) -> None:
@@ -319,8 +333,7 @@ def _finding(verb: argparse.ArgumentParser, *, k: int, k_help: str) -> None:
     verb.add_argument(
         "--using",
         metavar="NAME",
-        help="an index, hybrid for the fusion of all, or a+b for that of two (default: hybrid "
-        "where there are several)",
+        help=USING + " (default: hybrid where there are several)",
     )
     verb.add_argument(
         "--filter",
@@ -336,7 +349,7 @@ def _encoders(verb: argparse.ArgumentParser) -> None:
         default=[],
         metavar="[INDEX=]NAME",
         help="the encoder of an index: a folder, a Hugging Face name, or 'hashing' (default of "
-        "dense: the embedded all-MiniLM-L6-v2); INDEX= where several indexes take one",
+        "dense and late: the embedded all-MiniLM-L6-v2); INDEX= where several indexes take one",
     )
     verb.add_argument(
         "--set",
@@ -344,7 +357,8 @@ def _encoders(verb: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="INDEX.OPTION=VALUE",
-        help="an option of an encoder or an index, such as dense.max_length=512",
+        help="an option of an encoder or an index, such as dense.max_length=512; `ragstone kinds "
+        "KIND` lists them",
     )
 
 

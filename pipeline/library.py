@@ -16,7 +16,7 @@ from ..stages import Reader, Retriever
 from .beside import LUCENE, has_lucene, open_lucene
 from .encoders import checked, encoder_of
 from .learned import ask_by, ways
-from .recipes import AnyEncoder
+from .recipes import GROUPS, AnyEncoder
 
 HYBRID = "hybrid"
 
@@ -92,7 +92,8 @@ class Library:
         """What is fused: indexes, each with the way in which it is asked."""
         if using == HYBRID and HYBRID in self.systems:
             return tuple(self.collection.indexes)
-        legs = tuple(dict.fromkeys(using.split("+")))
+        named = [GROUPS.get(leg, (leg,)) for leg in using.split("+")]
+        legs = tuple(dict.fromkeys(leg for one in named for leg in one))
         for leg in legs:
             if (name := leg.split(":")[0]) not in self.collection.indexes:
                 remedy = f"It has: {', '.join(self.systems)}"
