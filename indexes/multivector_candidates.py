@@ -1,4 +1,4 @@
-"""Candidates by centroids: MaxSim with the centroid of every token in the place of its vector.
+"""Candidates by centroids: MaxSim with centroid and context of every token in place of its vector.
 
 The products of the query's vectors with all centroids become a table of bytes that stays in the
 processor's cache; a passage then costs two bytes and one look-up of all query vectors a token, a
@@ -11,9 +11,10 @@ https://arxiv.org/abs/2205.09707
 from typing import Any
 
 import numpy as np
-from numba import int32, int64, njit, uint8, uint16, void
+from numba import float32, int8, int32, int64, njit, uint8, uint16, void
 from numpy.typing import NDArray
 
+from .multivector_codes import Contexts
 from .multivector_part import Centroids
 from .vector_codes import read_only
 
@@ -27,20 +28,32 @@ def candidates(
     rows: NDArray[np.int64],
     query: NDArray[np.float32],
     depth: int,
+    added: Contexts | None = None,
 ) -> NDArray[np.int64]:
-    """The `depth` rows, ascending, that are best by their centroids, of `rows` with vectors."""
+    """The `depth` rows, ascending, that are best by their centroids, of `rows` with vectors.
+
+    added: what each passage adds to its centroids.
+    """
     if len(rows) <= depth:
         return rows
     scores = np.zeros(len(rows), np.int32)
-    for table in _tables(centroids, query):
+    tables, step = _tables(centroids, query)
+    if added is not None:
+        _start(rows, *added, (query.sum(axis=0) / step).astype(np.float32), scores)
+    for table in tables:
         _scan(rows, offsets, centroids.books, centroids.starts, centroids.ids, table, scores)
     # the number decides between equal scores, so that the same rows come whatever the selection
     keys = (scores.astype(np.int64) << 32) - np.arange(len(rows))
     return np.sort(rows[np.argpartition(keys, len(rows) - depth)[-depth:]])
 
 
-def _tables(centroids: Centroids, query: NDArray[np.float32]) -> list[NDArray[np.uint8]]:
-    """(K, 32) tables for 32 query vectors each: 0 is the least product, 255 the greatest."""
+def _tables(
+    centroids: Centroids, query: NDArray[np.float32]
+) -> tuple[list[NDArray[np.uint8]], float]:
+    """(K, 32) tables for 32 query vectors each: 0 is the least product, 255 the greatest.
+
+    With the product that one step of them is.
+    """
     wide = -(-len(query) // _WIDTH) * _WIDTH
     products = np.empty((len(centroids.scales), len(query)), np.float32)
     for first in range(0, len(products), 4096):
@@ -49,8 +62,30 @@ def _tables(centroids: Centroids, query: NDArray[np.float32]) -> list[NDArray[np
     products *= centroids.scales[:, None]
     least, greatest = products.min(), products.max()
     table = np.zeros((len(products), wide), np.uint8)
-    table[:, : len(query)] = (products - least) * (255 / max(greatest - least, 1e-30))
-    return [np.ascontiguousarray(table[:, i : i + _WIDTH]) for i in range(0, wide, _WIDTH)]
+    step = max(float(greatest - least) / 255, 1e-30)
+    table[:, : len(query)] = (products - least) / step
+    return [np.ascontiguousarray(table[:, i : i + _WIDTH]) for i in range(0, wide, _WIDTH)], step
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _dot(codes, query):  # type: ignore[no-untyped-def]
+    total = np.float32(0)
+    for j in range(query.shape[0]):
+        total += np.float32(codes[j]) * query[j]
+    return total
+
+
+@njit(
+    void(
+        read_only(int64, 1), read_only(int8, 2), read_only(float32, 1), float32[::1], int32[::1],
+    ),
+    cache=True, nogil=True,
+)  # fmt: skip
+def _start(rows: Any, codes: Any, scales: Any, query: Any, scores: Any) -> None:
+    """What contexts add: every vector of a passage has its context, so a maximum has it once."""
+    for i in range(rows.shape[0]):
+        product = np.float64(_dot(codes[rows[i]], query)) * scales[rows[i]]
+        scores[i] = np.int32(min(max(np.rint(product), -1e9), 1e9))
 
 
 @njit(

@@ -2,11 +2,12 @@
 
 offsets (rows + 1,) int64     the tokens of each passage
 vectors (tokens, d) float16   as they are, or
-codes (tokens, words) uint64  residual codes, see multivector_codes
+codes (tokens, bytes) uint8    residual codes, see multivector_codes
+contexts (rows, d) int8, context-scales (rows,) float32: with residual codes
 ids (tokens,) uint16          the centroid of each token within the codebook of its passage
 books (rows,) int32           the codebook of each passage
 starts (books + 1,) int64     where the centroids of each codebook begin
-centroids (K, d) int8, scales (K,) float32, levels (2 books, d) float32: all codebooks
+centroids (K, d) int8, scales (K,) float32, spreads (2 books, d) float32: all codebooks
 
 A token is coded once, when its segment is written. Merging copies codes together with the codebooks
 they were made with: coding what was read back from codes would add a second error to the first, and
@@ -20,7 +21,8 @@ from numpy.typing import NDArray
 from ..errors import Damaged
 from ..records import TokenVectors
 from .family import OpenPart
-from .multivector_codes import decode, words
+from .multivector_codes import GAINS, Contexts, bytes_each, decode
+from .multivector_trellis import levels
 from .passage_arrays import bounds
 from .vector_codes import LARGEST
 from .vector_part import checked
@@ -33,7 +35,7 @@ class Centroids:
     """The centroid of every token of a part, and the codebooks: what candidates are found by."""
 
     def __init__(
-        self, opened: OpenPart, offsets: NDArray[np.int64], dimensions: int, levels: bool
+        self, opened: OpenPart, offsets: NDArray[np.int64], dimensions: int, spreads: bool
     ) -> None:
         part, tokens = opened.part, int(offsets[-1])
         count = _length(opened, "scales")
@@ -43,7 +45,7 @@ class Centroids:
         self.centroids = checked(part, "centroids", (count, dimensions), "int8")
         self.scales = checked(part, "scales", (count,), "float32")
         wanted = (2 * max(len(self.starts) - 1, 0), dimensions)
-        self.levels = checked(part, "levels", wanted, "float32") if levels else None
+        self.spreads = checked(part, "spreads", wanted, "float32") if spreads else None
         self._check(offsets)
 
     def _check(self, offsets: NDArray[np.int64]) -> None:
@@ -58,14 +60,15 @@ class Centroids:
             ends = offsets[some.start : some.stop + 1]
             limits = np.repeat(sizes[self.books[some]], np.diff(ends))
             _require(bool((self.ids[ends[0] : ends[-1]] < limits).all()), "ids")
-        numbers = [self.scales] if self.levels is None else [self.scales, self.levels]
-        _require(all(bool((np.abs(one) <= LARGEST).all()) for one in numbers), "codebooks")
+        numbers = [self.scales] if self.spreads is None else [self.scales, self.spreads]
+        _require(all(_finite(one) for one in numbers), "codebooks")
 
 
 class Halves:
     """Token vectors as float16, with centroids where they are searched by them."""
 
     name = "vectors"
+    contexts = None
 
     def __init__(self, opened: OpenPart, dimensions: int, centroids: bool) -> None:
         self.offsets = checked(opened.part, "offsets", (opened.rows + 1,), "int64")
@@ -91,10 +94,15 @@ class Residuals:
 
     def __init__(self, opened: OpenPart, dimensions: int, bits: int, unit: bool) -> None:
         self.offsets = checked(opened.part, "offsets", (opened.rows + 1,), "int64")
-        wanted = (_length(opened, self.name), words(dimensions, bits))
-        self.array = checked(opened.part, self.name, wanted, "uint64")
+        wanted = (_length(opened, self.name), bytes_each(dimensions, bits))
+        self.array = checked(opened.part, self.name, wanted, "uint8")
         _require(bounds(self.offsets, opened.rows, wanted[0]), "offsets")
-        self.centroids = Centroids(opened, self.offsets, dimensions, levels=True)
+        self.centroids = Centroids(opened, self.offsets, dimensions, spreads=True)
+        self.contexts = Contexts(
+            checked(opened.part, "contexts", (opened.rows, dimensions), "int8"),
+            checked(opened.part, "context-scales", (opened.rows,), "float32"),
+        )
+        _require(_finite(self.contexts.scales), "context-scales")
         self._bits, self._unit, self._dimensions = bits, unit, dimensions
 
     def read(self, rows: NDArray[np.int64]) -> TokenVectors:
@@ -103,7 +111,8 @@ class Residuals:
         vectors = np.empty((int(offsets[-1]), self._dimensions), np.float32)
         decode(
             rows, self.offsets, coded.books, coded.starts, coded.ids, self.array, coded.centroids,
-            coded.scales, coded.levels, self._bits, self._unit, vectors,
+            coded.scales, coded.spreads, *self.contexts, GAINS, levels(self._bits), self._bits,
+            self._unit, vectors,
         )  # fmt: skip
         return TokenVectors(offsets, vectors)
 
@@ -131,6 +140,10 @@ def live_numbers(opened: OpenPart) -> NDArray[np.int64]:
 
 def _length(opened: OpenPart, name: str) -> int:
     return len(opened.part.array(name)) if name in opened.part else 0
+
+
+def _finite(numbers: NDArray[np.float32]) -> bool:
+    return bool((np.abs(numbers) <= LARGEST).all())
 
 
 def _require(fits: bool, name: str) -> None:

@@ -81,7 +81,8 @@ def _near(
         live[rows] = True
         return fixed_candidates(part.fixed, live, encoding.encode_queries(query), depth)[0]
     assert tokens.centroids is not None  # nothing but an exact search does without them
-    return candidates(tokens.centroids, tokens.offsets, rows, query.vectors, depth)
+    some = query.vectors
+    return candidates(tokens.centroids, tokens.offsets, rows, some, depth, tokens.contexts)
 
 
 def picked(texts: TokenVectors, some: NDArray[np.int64]) -> TokenVectors:

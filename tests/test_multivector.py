@@ -107,11 +107,11 @@ def test_codes_are_near_and_nearer_with_more_bits() -> None:
         read = as_stored(family, [OpenPart(part, 0, 200)]).vectors
         np.testing.assert_allclose(np.linalg.norm(read, axis=1), 1, rtol=1e-3)
         cosines.append(float((read * keys.vectors).sum(axis=1).mean()))
-        assert part.nbytes / 4000 < {"residual1": 15, "residual2": 23, "residual4": 39}.get(
+        assert part.nbytes / 4000 < {"residual1": 18, "residual2": 26, "residual4": 42}.get(
             codes, 150
         )
-    # of normal differences 1, 2 and 4 bits keep 0.80, 0.94 and 0.995
-    assert np.all(np.array(cosines) > [0.78, 0.93, 0.99, 0.999]), cosines
+    # of normal differences 1, 2 and 4 bits keep 0.85, 0.96 and 0.997
+    assert np.all(np.array(cosines) > [0.84, 0.955, 0.995, 0.999]), cosines
 
 
 @pytest.mark.parametrize("codes", ["residual2", "float16"])
@@ -229,7 +229,7 @@ class Altered:
     ("name", "at", "value"),
     [("ids", 5, 60_000), ("books", 1, 1), ("books", 0, -1), ("starts", 1, 3), ("starts", 0, -1),
      ("offsets", 3, 10**6), ("offsets", -1, 10**6), ("offsets", 0, 1), ("scales", 0, np.nan),
-     ("levels", 1, np.inf)],
+     ("spreads", 1, np.inf), ("context-scales", 3, np.nan)],
 )  # fmt: skip
 def test_forged_arrays_are_refused(name: str, at: int, value: float) -> None:
     family = MultiVector(8)

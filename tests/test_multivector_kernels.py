@@ -8,7 +8,18 @@ from hypothesis import strategies as st
 from ragstone.indexes import multivector_centroids, multivector_exact
 from ragstone.indexes.multivector_candidates import candidates
 from ragstone.indexes.multivector_centroids import how_many, nearest, train
-from ragstone.indexes.multivector_codes import codebook, coded, decode, words
+from ragstone.indexes.multivector_codes import (
+    GAINS,
+    Codebook,
+    Contexts,
+    bytes_each,
+    coded,
+    contexts,
+    decode,
+    eighths,
+    rests,
+    spreads,
+)
 from ragstone.indexes.multivector_exact import exact_scores
 from ragstone.indexes.multivector_products import (
     BFloat16Product,
@@ -18,6 +29,8 @@ from ragstone.indexes.multivector_products import (
     rounding,
     widened,
 )
+from ragstone.indexes.multivector_trellis import coded as trellis_coded
+from ragstone.indexes.multivector_trellis import levels
 from ragstone.records import TokenVectors
 
 from .test_maxsim import brute, token_vectors
@@ -59,31 +72,68 @@ def test_rounds_to_bfloat16() -> None:
     assert error == pytest.approx(lengths[1].max(), rel=1e-4) and error >= lengths[1].max()
 
 
+def levels_of(codes: np.ndarray, d: int, bits: int) -> np.ndarray:
+    """The numbers of trellis codes, bit by bit."""
+    strings = np.unpackbits(codes, axis=1)
+    windows = np.stack([strings[:, bits * j : bits * j + 8] for j in range(d)], axis=1)
+    return levels(bits)[np.packbits(windows, axis=2)[:, :, 0]]
+
+
+@pytest.mark.parametrize(("bits", "most"), [(1, 0.32), (2, 0.09), (4, 0.008)])
+def test_trellis_codes_lose_little(bits: int, most: float) -> None:
+    rows = np.random.default_rng(0).standard_normal((300, 64)).astype(np.float32)
+    codes = trellis_coded(rows, bits)
+    assert codes.shape == (300, -(-(bits * 63 + 8) // 8))
+    assert ((levels_of(codes, 64, bits) - rows) ** 2).mean() < most
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_trellis_codes_are_the_best(bits: int) -> None:
+    """Of all strings for three numbers."""
+    rows = np.random.default_rng(1).standard_normal((70, 3)).astype(np.float32)
+    strings = np.arange(1 << (8 + 2 * bits), dtype=np.uint32) << (32 - 8 - 2 * bits)
+    every = levels_of(strings.astype(">u4").view(np.uint8).reshape(-1, 4), 3, bits)
+    errors = ((every[None] - rows[:, None]) ** 2).sum(axis=2)
+    found = ((levels_of(trellis_coded(rows, bits), 3, bits) - rows) ** 2).sum(axis=1)
+    np.testing.assert_allclose(found, errors.min(axis=1), rtol=1e-4, atol=1e-7)
+
+
 @pytest.mark.parametrize("bits", [1, 2, 4])
 @pytest.mark.parametrize("unit", [True, False])
-@pytest.mark.parametrize("d", [5, 64, 96])
-def test_codes_hold_the_nearest_level(bits: int, unit: bool, d: int) -> None:
+@pytest.mark.parametrize("d", [1, 5, 64, 96])
+def test_codes_are_what_is_read_back(bits: int, unit: bool, d: int) -> None:
     rng = np.random.default_rng(0)
-    vectors = rng.standard_normal((40, d)).astype(np.float32)
+    keys = TokenVectors(np.array([0, 10, 10, 40]), rng.standard_normal((40, d)).astype(np.float32))
     middles = rng.standard_normal((3, d)).astype(np.float32)
     ids = rng.integers(0, 3, 40).astype(np.uint16)
-    book = codebook(vectors, ids, middles, bits)
-    codes = coded(vectors, ids, book, bits)
-    assert codes.shape == (40, words(d, bits))
+    book = Codebook(*eighths(middles), np.empty((0, d), np.float32))
     centres = book.centroids * book.scales[:, None]
     np.testing.assert_allclose(centres, middles, atol=np.abs(middles).max() / 100)
-    low, step = book.levels
-    places = np.clip(np.rint((vectors - centres[ids] - low) / step), 0, (1 << bits) - 1)
-    wanted = centres[ids] + low + step * places
+
+    added = contexts(keys, ids, book)
+    owners, left = np.repeat([0, 2], [10, 30]), keys.vectors - centres[ids]
+    means = np.stack((left[:10].mean(axis=0), np.zeros(d), left[10:].mean(axis=0)))
+    context = added.codes * added.scales[:, None]
+    np.testing.assert_allclose(context, means, atol=np.abs(means).max() / 200)
+    found = rests(keys, ids, book, added)
+    np.testing.assert_allclose(found, left - context[owners], atol=1e-6)
+
+    book = book._replace(spreads=spreads(found))
+    codes = coded(found, book, bits)
+    assert codes.shape == (40, bytes_each(d, bits))
+    mean, deviation = book.spreads
+    gains = np.sqrt((((found - mean) / deviation) ** 2).mean(axis=1))
+    np.testing.assert_allclose(GAINS[codes[:, 0]], gains, rtol=0.025, atol=0.006)
+    numbers = GAINS[codes[:, :1]] * levels_of(codes[:, 1:], d, bits)
+    wanted = centres[ids] + context[owners] + mean + deviation * numbers
     if unit:
         wanted = wanted / np.linalg.norm(wanted, axis=1, keepdims=True)
-    found = np.empty_like(vectors)
-    offsets, rows = np.array([0, 10, 10, 40]), np.array([2, 1, 0])
+    read, offsets, rows = np.empty_like(keys.vectors), keys.offsets, np.array([2, 1, 0])
     decode(
         rows, offsets, np.zeros(3, np.int32), np.array([0, 3]), ids, codes, book.centroids,
-        book.scales, book.levels, bits, unit, found,
+        book.scales, book.spreads, added.codes, added.scales, GAINS, levels(bits), bits, unit, read,
     )  # fmt: skip
-    np.testing.assert_allclose(np.roll(found, 10, axis=0), wanted, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(np.roll(read, 10, axis=0), wanted, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("torch", [True, False])
@@ -104,7 +154,7 @@ def test_centroids_are_near_and_the_same_again(
     ids = nearest(vectors, found)
     assert (ids == apart.argmin(axis=1)).mean() > 0.97
     assert apart[np.arange(3000), ids].mean() < 1.01 * apart.min(axis=1).mean() < 14
-    assert [how_many(n) for n in (0, 1, 64, 128, 800_000, 10**9)] == [1, 1, 1, 2, 8192, 65536]
+    assert [how_many(n) for n in (0, 1, 64, 128, 800_000, 10**9)] == [1, 1, 1, 2, 8192, 16384]
 
 
 class Plain:
@@ -137,7 +187,8 @@ def test_exact_scores_and_searches_are_brute_force(
         np.testing.assert_array_equal(found.numbers, rows[order])
 
 
-def test_candidates_are_best_by_centroids() -> None:
+@pytest.mark.parametrize("with_contexts", [True, False])
+def test_candidates_are_best_by_centroids(with_contexts: bool) -> None:
     """Two codebooks, and more query vectors than one table has."""
     rng = np.random.default_rng(3)
 
@@ -153,9 +204,13 @@ def test_candidates_are_best_by_centroids() -> None:
     vectors = (Held.centroids * Held.scales[:, None])[
         np.repeat(Held.starts[Held.books], 6) + Held.ids
     ]
+    added = None
+    if with_contexts:
+        added = Contexts(*eighths(rng.standard_normal((150, 10)).astype(np.float32) / 3))
+        vectors = vectors + np.repeat(added.codes * added.scales[:, None], 6, axis=0)
     truth = brute(TokenVectors(np.array([0, 40]), query), TokenVectors(offsets, vectors))[0]
     rows = np.flatnonzero(rng.random(150) < 0.8)
-    found = candidates(Held, offsets, rows, query, 30)  # type: ignore[arg-type]
+    found = candidates(Held, offsets, rows, query, 30, added)  # type: ignore[arg-type]
     assert (np.diff(found) > 0).all() and np.isin(found, rows).all() and len(found) == 30
     best = rows[np.argsort(-truth[rows])]
     assert np.isin(best[:20], found).all() and np.isin(found, best[:40]).all()
