@@ -62,8 +62,9 @@ def wanted(
 ) -> tuple[Wanted, ...]:
     """What ``[NAME=]KIND[:VARIANT]`` mean, each with its model and options.
 
-    options: by the name of the index.  Raises UsageError for what no recipe knows, two indexes of
-    one name, and a model or options that belong to none.
+    options: by the name of the index, or by that of a group for all of its indexes.
+    Raises UsageError for what no recipe knows, two indexes of one name, and a model or options that
+    belong to none.
     """
     if not specs:
         raise UsageError("no index was named", remedy=f"Choose from: {_kinds()}")
@@ -75,13 +76,18 @@ def wanted(
             raise UsageError(f"two indexes are called '{name}'", remedy=remedy)
     takers = dict.fromkeys(one.asked for one in parsed if one.recipe.takes_model)
     by_name = _models_by_name(models, tuple(takers))
-    set_for, asked = options or {}, dict.fromkeys(one.asked for one in parsed)
+    set_for = options or {}
+    known = dict.fromkeys(name for one in parsed for name in (one.asked, one.name))
     for name in set_for:
-        if name not in asked:
-            remedy = f"The indexes are: {', '.join(asked)}"
+        if name not in known:
+            remedy = f"The indexes are: {', '.join(known)}"
             raise UsageError(f"options are set for '{name}', which is no index", remedy=remedy)
     return tuple(
-        replace(one, model=by_name.get(one.asked), options=set_for.get(one.asked, {}))
+        replace(
+            one,
+            model=by_name.get(one.asked),
+            options={**set_for.get(one.asked, {}), **set_for.get(one.name, {})},
+        )
         for one in parsed
     )
 

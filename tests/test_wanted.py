@@ -44,6 +44,12 @@ def test_a_group_is_several_indexes_of_one_model() -> None:
         ("big-multi", "m3-multi", "some/model"),
     ]
     assert [dict(one.options) for one in asked] == [{}, *[{"max_length": 64}] * 3]
+    options = {"big": {"max_length": 64}, "big-multi": {"codes": "float16"}}
+    assert [dict(one.options) for one in wanted(["big=m3"], "some/model", options)] == [
+        {"max_length": 64},
+        {"max_length": 64},
+        {"max_length": 64, "codes": "float16"},
+    ]
 
 
 def test_an_index_without_a_default_model_asks_for_one() -> None:
