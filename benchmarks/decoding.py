@@ -139,8 +139,8 @@ def main() -> None:
         f"generate, prefix_allowed_tokens_fn: {statistics.median(slow) / total:.1f} times as long"
     )
 
-    begin = time.process_time()
     keys = [[prefix.tokens for prefix in prefixes] for prefixes in found]
+    begin = time.process_time()
     score(model, prompts, keys)
     print(f"score of {sum(map(len, keys))} prefixes: {time.process_time() - begin:.2f} s CPU")
 

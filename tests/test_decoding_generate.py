@@ -1,5 +1,6 @@
 """The constraint inside transformers' own `generate`, and models that come from folders."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,18 @@ def test_a_model_with_an_encoder_from_a_folder(tmp_path: Path) -> None:
     model = load_language_model(str(tmp_path))
     assert model.reads_apart and model.decoder_start() == (2,)
     assert model.vocabulary == tiny.VOCABULARY
+
+
+def test_the_page_about_decoding_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_decoder(tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parent.parent / "docs" / "decoding.md").read_text(encoding="utf-8")
+    code = "".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL))
+    code = code.replace("Qwen/Qwen2.5-0.5B", "model")
+    exec(compile(code, "decoding.md", "exec"), {})
+    assert capsys.readouterr().out
 
 
 def test_models_that_are_refused(tmp_path: Path) -> None:

@@ -1,12 +1,16 @@
 """Log-probabilities of given sequences are those of one token after another."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from ragstone.errors import InputError, UsageError
-from ragstone.models.decoding import score, scoring
+from ragstone.models.decoding import score
+from ragstone.models.decoding.writing import Writing
 
 from . import tiny_writers as tiny
 from .plain_beams import next_logprobs
@@ -32,19 +36,27 @@ def test_equals_one_token_after_another(
         assert scores.logprobs == pytest.approx(np.array(wanted), abs=1e-5)
 
 
-def test_runs_only_what_begins_nothing_else() -> None:
-    own = [(1, 2, 3), (1,), (1, 2), (4,), (1, 2, 3), (1, 3)]
-    runs = {run.tokens: sorted(run.places) for run in scoring._runs(0, own)}
-    assert runs == {(1, 2, 3): [0, 1, 2, 4], (1, 3): [5], (4,): [3]}
+def test_the_model_runs_once_where_sequences_begin_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, seen = tiny.writer("Llama"), []
+    extend = Writing.extend
+
+    def watched(self: Writing, given_: NDArray[np.int64]) -> Any:
+        seen.append(given_.ravel().tolist())
+        return extend(self, given_)
+
+    monkeypatch.setattr(Writing, "extend", watched)
+    own = [[3, 4, 5], [3], [3, 4], [6], [3, 4, 5], [3, 7], [8, 4, 3, 3]]
+    score(model, [np.array([9, 9])], [own])
+    assert seen == [[3, 8], [4, 4], [3]]
 
 
-def test_a_few_logits_at_a_time_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_few_sequences_at_a_time_change_nothing() -> None:
     random, model = np.random.default_rng(0), tiny.writer("Llama")
     prompts = [random.integers(3, 40, length) for length in (4, 9)]
     own = [[random.integers(3, 40, 1 + n % 6).tolist() for n in range(20)] for _ in prompts]
-    whole = score(model, prompts, own)
-    monkeypatch.setattr(scoring, "NUMBERS_AT_ONCE", 8 * tiny.VOCABULARY)
-    for one, other in zip(whole, score(model, prompts, own), strict=True):
+    for one, other in zip(
+        score(model, prompts, own), score(model, prompts, own, rows=3), strict=True
+    ):
         assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
 
 
@@ -67,3 +79,5 @@ def test_what_cannot_be_scored() -> None:
             score(model, [prompt], [own])
     with pytest.raises(UsageError, match="one list of sequences"):
         score(model, [prompt], [])
+    with pytest.raises(UsageError, match="rows=0"):
+        score(model, [prompt], [[]], rows=0)

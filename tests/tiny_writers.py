@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ragstone.models.decoding import Continuations, LanguageModel
+from ragstone.models.decoding import LanguageModel
+from ragstone.models.decoding.trie import Children
 
 VOCABULARY = 40
 CAUSAL = ("Llama", "GPT2", "Qwen2", "Mistral")
@@ -91,12 +92,12 @@ class Corpus:
             found.append(sum(text[at : at + n] == prefix for text, at in places))
         return np.array(found, dtype=np.int64)
 
-    def continuations(self, prefixes: NDArray[np.int64]) -> Continuations:
+    def continuations(self, prefixes: NDArray[np.int64]) -> Children:
         each = [np.unique(self.followers(p), return_counts=True) for p in prefixes.tolist()]
         offsets = np.cumsum([0, *(len(tokens) for tokens, _ in each)])
         columns = ([np.zeros(0), *column] for column in zip(*each, strict=True))
         tokens, counts = (np.concatenate(c).astype(np.int64) for c in columns) if each else ([], [])
-        return Continuations(offsets, np.array(tokens, np.int64), np.array(counts, np.int64))
+        return Children(offsets, np.array(tokens, np.int64), np.array(counts, np.int64))
 
     def allowed(
         self, prefixes: NDArray[np.int64], candidates: NDArray[np.int64]

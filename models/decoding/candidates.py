@@ -106,7 +106,7 @@ def normalisers(logits: "Tensor") -> "Tensor":
     import torch
 
     rows = AT_ONCE if logits.device.type == "cpu" else len(logits)
-    return torch.cat([some.logsumexp(dim=1) for some in logits.split(max(rows, 1))])
+    return torch.cat([some.logsumexp(dim=1) for some in torch.split(logits, max(rows, 1))])
 
 
 def logprobs_of(

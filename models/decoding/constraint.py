@@ -5,26 +5,36 @@ by whole prefixes, for all beams at once; it knows nothing of the model.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-class Continuations(NamedTuple):
-    """The tokens that may follow each of many prefixes, one prefix after the other.
+class Continuations(Protocol):
+    """The tokens that may follow each of many prefixes, one prefix after the other."""
 
-    offsets: (prefixes + 1,) int64, where each prefix's tokens begin.  tokens, counts: int64, the
-    tokens, each once and ascending, and how often each follows.
-    """
+    @property
+    def offsets(self) -> NDArray[np.int64]:
+        """(prefixes + 1,) where each prefix's tokens begin."""
+        ...
 
-    offsets: NDArray[np.int64]
-    tokens: NDArray[np.int64]
-    counts: NDArray[np.int64]
+    @property
+    def tokens(self) -> NDArray[np.int64]:
+        """The tokens of all prefixes, each once for a prefix."""
+        ...
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """How often each of the tokens follows."""
+        ...
 
 
 class Constraint(Protocol):
-    """Everything takes prefixes as a (n, length) int64 array; `length` may be 0."""
+    """Everything takes prefixes as a (n, length) int64 array; `length` may be 0.
+
+    Tokens that the constraint does not know, -1 among them, occur nowhere and follow nothing.
+    """
 
     def counts(self, prefixes: NDArray[np.int64]) -> NDArray[np.int64]:
         """(n,) how often each prefix occurs; 0 for one that never does."""

@@ -1,12 +1,11 @@
 """The log-probabilities of many given sequences after each of many prompts.
 
-A prompt is read once, and its cache serves all its sequences. A sequence that begins another is
-read off on the way, so that of nested n-grams only the longest is run; the first tokens of all cost
-nothing beyond the reading.
+A prompt is read once, and its cache serves all its sequences. These go through the model token by
+token like the branches of a tree: where sequences begin alike the model runs once, and one that
+begins another costs nothing. The first tokens of all come with the reading.
 """
 
-from collections.abc import Iterator, Sequence
-from itertools import zip_longest
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -23,9 +22,6 @@ if TYPE_CHECKING:
 
 Sequences = Sequence[Sequence[int]]
 
-NUMBERS_AT_ONCE = 2**26
-"""Logits that are there together: 256 MB of them."""
-
 
 class SequenceScores(NamedTuple):
     """What a model thinks of sequences after one prompt; natural logarithms, float64.
@@ -39,14 +35,6 @@ class SequenceScores(NamedTuple):
     token_logprobs: NDArray[np.float64]
 
 
-class _Run(NamedTuple):
-    """A sequence to run: for which query of the batch, and the places of those read off it."""
-
-    query: int
-    tokens: tuple[int, ...]
-    places: list[int]
-
-
 def score(
     model: LanguageModel,
     prompts: Sequence[NDArray[np.int64]],
@@ -55,17 +43,19 @@ def score(
     best_tokens: int = 0,
     decoder_start: tuple[int, ...] | None = None,
     batch: int = 16,
+    rows: int = 256,
 ) -> list[SequenceScores]:
     """Teacher-forced log-probabilities of each prompt's own sequences, and of single tokens.
 
     best_tokens: how many of the most probable first tokens to give as well.  decoder_start: what
-    the decoder after an encoder is begun with, None: what the model says.  batch: prompts at once.
+    the decoder after an encoder is begun with, None: what the model says.  batch, rows: prompts and
+    sequences at once.
     Raises InputError for a prompt or a sequence that is empty, unknown or too long.
     """
-    if len(prompts) != len(sequences) or batch < 1:
+    if len(prompts) != len(sequences) or min(batch, rows) < 1:
         raise UsageError(
-            f"{len(prompts)} prompts, {len(sequences)} lists of sequences, batch={batch}",
-            remedy="Give one list of sequences for each prompt, and at least one prompt at once",
+            f"{len(prompts)} prompts, {len(sequences)} lists of sequences, {batch=}, {rows=}",
+            remedy="Give one list of sequences for each prompt, and run at least one at once",
         )
     start = model.decoder_start() if decoder_start is None else decoder_start
     _check(model, prompts, sequences, start)
@@ -75,7 +65,7 @@ def score(
         own = [sequences[number] for number in numbers]
         single = zip(*_best(writing.first[:, -1], best_tokens), strict=True)
         for number, sums, (tokens, logprobs) in zip(
-            numbers, _scored(model, writing, own), single, strict=True
+            numbers, _scored(writing, own, rows), single, strict=True
         ):
             found[number] = SequenceScores(sums, tokens, logprobs)
     return [found[number] for number in range(len(prompts))]
@@ -105,51 +95,37 @@ def _best(logits: "Tensor", k: int) -> tuple[NDArray[np.int64], NDArray[np.float
 
 
 def _scored(
-    model: LanguageModel, writing: Writing, sequences: Sequence[Sequences]
+    writing: Writing, sequences: Sequence[Sequences], rows: int
 ) -> list[NDArray[np.float64]]:
-    """The sums for each query of a batch that was read."""
+    """The sums for each query of a batch that was read; those that begin alike side by side."""
     sums = [np.zeros(len(own)) for own in sequences]
-    runs = [run for query, own in enumerate(sequences) for run in _runs(query, own)]
-    runs.sort(key=lambda run: (-len(run.tokens), run.query))
-    for part in _parts(runs, NUMBERS_AT_ONCE // model.vocabulary):
-        for run, reached in zip(part, _run(writing, part), strict=True):
-            for place in run.places:
-                length = len(sequences[run.query][place])
-                sums[run.query][place] = reached[length - 1]
+    order = sorted(
+        (query, tuple(sequence), place)
+        for query, own in enumerate(sequences)
+        for place, sequence in enumerate(own)
+    )
+    for at in range(0, len(order), rows):
+        queries, some, places = zip(*order[at : at + rows], strict=True)
+        found = _run(writing, np.array(queries, dtype=np.int64), some)
+        for query, place, logprob in zip(queries, places, found.tolist(), strict=True):
+            sums[query][place] = logprob
     return sums
 
 
-def _runs(query: int, sequences: Sequences) -> Iterator[_Run]:
-    """The sequences that begin no other one, with the places of all that begin each."""
-    order = sorted((tuple(sequence), place) for place, sequence in enumerate(sequences))
-    places: list[int] = []
-    for (tokens, place), (after, _) in zip_longest(order, order[1:], fillvalue=((), -1)):
-        places.append(place)
-        if after[: len(tokens)] != tokens:
-            yield _Run(query, tokens, places)
-            places = []
-
-
-def _parts(runs: list[_Run], numbers: int) -> Iterator[list[_Run]]:
-    """Runs by falling length, so many together that `numbers` tokens are not exceeded."""
-    at = 0
-    while at < len(runs):
-        size = max(1, numbers // len(runs[at].tokens))
-        yield runs[at : at + size]
-        at += size
-
-
-def _run(writing: Writing, runs: list[_Run]) -> NDArray[np.float64]:
-    """(runs, longest) the log-probability of each run up to each of its tokens."""
-    longest = len(runs[0].tokens)
-    padded = np.zeros((len(runs), longest), dtype=np.int64)
-    for row, run in enumerate(runs):
-        padded[row, : len(run.tokens)] = run.tokens
-    queries = np.array([run.query for run in runs], dtype=np.int64)
-    first = logprobs_of(writing.first[:, -1], queries, padded[:, 0])
-    if longest == 1:
-        return first[:, None]
-    logits = writing.selected(queries).extend(padded[:, :-1]).flatten(0, 1)
-    later = logprobs_of(logits, np.arange(len(logits)), padded[:, 1:].ravel())
-    reached: NDArray[np.float64] = np.column_stack([first, later.reshape(len(runs), -1)])
-    return reached.cumsum(axis=1)
+def _run(writing: Writing, at: NDArray[np.int64], sequences: Sequences) -> NDArray[np.float64]:
+    """(sequences,) the log-probability of each after the row of `writing` that it is `at`."""
+    lengths = np.array([len(sequence) for sequence in sequences])
+    tokens = np.zeros((len(sequences), lengths.max()), dtype=np.int64)
+    for row, sequence in enumerate(sequences):
+        tokens[row, : len(sequence)] = sequence
+    sums = logprobs_of(writing.first[:, -1], at, tokens[:, 0])
+    branches = writing.selected(np.unique(at))
+    at = np.unique(at, return_inverse=True)[1]
+    for depth in range(1, tokens.shape[1]):
+        live = np.flatnonzero(lengths > depth)
+        pairs = at[live] << 32 | tokens[live, depth - 1]
+        different, at[live] = np.unique(pairs, return_inverse=True)
+        branches.select(different >> 32)
+        logits = branches.extend((different & 0xFFFFFFFF)[:, None])[:, -1]
+        sums[live] += logprobs_of(logits, at[live], tokens[live, depth])
+    return sums

@@ -9,15 +9,23 @@ Tay et al., Transformer Memory as a Differentiable Search Index, NeurIPS 2022 (i
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError
-from .constraint import Continuations
 
 LARGEST = 2**31 - 1
 """A token and a node are each below it, so that together they fit into 64 bits."""
+
+
+class Children(NamedTuple):
+    """What follows each of many prefixes, as a constraint gives it; the tokens ascend."""
+
+    offsets: NDArray[np.int64]
+    tokens: NDArray[np.int64]
+    counts: NDArray[np.int64]
 
 
 class TrieConstraint:
@@ -61,7 +69,7 @@ class TrieConstraint:
         nodes = self._nodes(prefixes)
         return np.where(nodes >= 0, self._counts[np.maximum(nodes, 0)], 0)
 
-    def continuations(self, prefixes: NDArray[np.int64]) -> Continuations:
+    def continuations(self, prefixes: NDArray[np.int64]) -> Children:
         """What follows each prefix in some sequence."""
         nodes = self._nodes(prefixes)
         low = np.searchsorted(self._edges, nodes * self._span)
@@ -69,7 +77,7 @@ class TrieConstraint:
         sizes = np.where(nodes >= 0, high - low, 0)
         offsets = np.append(0, np.cumsum(sizes))
         at = np.arange(offsets[-1]) + np.repeat(low - offsets[:-1], sizes)
-        return Continuations(offsets, self._edges[at] % self._span, self._counts[at + 1])
+        return Children(offsets, self._edges[at] % self._span, self._counts[at + 1])
 
     def allowed(
         self, prefixes: NDArray[np.int64], candidates: NDArray[np.int64]
