@@ -117,6 +117,7 @@ def _lazily(module: str, name: str) -> Callable[..., Family[Any, Any]]:
 FAMILIES: dict[str, Callable[..., Family[Any, Any]]] = {
     "inverted": _lazily(".inverted", "Inverted"),
     "multivector": _lazily(".multivector", "MultiVector"),
+    "ngram": _lazily(".ngram.family", "Ngram"),
     "vector": _lazily(".vector", "Vector"),
 }
 """How each kind is made from its settings; a family from outside registers itself here."""

@@ -24,6 +24,8 @@ from ragstone.models.keys import joined
 from ragstone.records import Fingerprint, Neighbours, Passage, TokenVectors, WeightedTerms
 from ragstone.storage import Disk, MemoryPart
 
+from .ngrams import few_tokens, ngram_scores, together_as_tokens, with_unknown_token
+
 
 class TallBuilder:
     """Collects the vectors of one segment of a Tall index."""
@@ -319,6 +321,13 @@ CASES = {
         tolerance=0.25,
         moved=0.25,
     ),
+    "ngram": Case(
+        family=load_family("ngram", {"vocabulary": 9, "alpha": 1.5, "beta": 0.7, "single": 0.25}),
+        encode=few_tokens,
+        score=partial(ngram_scores, alpha=1.5, beta=0.7, single=0.25),
+        join=together_as_tokens,
+        spoil=with_unknown_token,
+    ),
     "ivf-pq": every_cell("ivf-pq", pieces=4),
     "ivf-sq8": every_cell("ivf-sq8", metric="ip"),
     "ivf-rabitq": every_cell("ivf-rabitq"),
@@ -533,8 +542,9 @@ def test_another_process_finds_the_same(case, request, tmp_path) -> None:
     collection = fill(collection_at(tmp_path / "c", case), model, list(model.live), commits=2)
     here = results(collection, case.encode(np.random.default_rng(9), 3), 10)
     name = request.node.callspec.params["case"]
-    command = [sys.executable, __file__, name, str(tmp_path / "c")]
-    there = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    command = [sys.executable, "-m", "tests.test_contract", name, str(tmp_path / "c")]
+    root = Path(__file__).parent.parent
+    there = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
     assert json.loads(there) == here
 
 
