@@ -15,6 +15,7 @@ from ..indexes.collection import Collection
 from ..pipeline import Library, Mode, build
 from ..pipeline.beside import LUCENE
 from ..pipeline.encoders import encoder_of
+from ..pipeline.learned import index_and_way
 from ..pipeline.library import HYBRID
 from ..pipeline.recipes import default_names
 from ..pipeline.wanted import Wanted, parse_models, parse_options, wanted
@@ -68,7 +69,7 @@ def _collection(arguments: argparse.Namespace, dataset: BeirFolder, folder: Path
 def _legs(systems: Sequence[str]) -> tuple[str, ...]:
     """The indexes that the systems need; a fusion of all needs all that can be built."""
     legs = [leg for name in systems if name not in (HYBRID, LUCENE) for leg in name.split("+")]
-    names = [leg.partition(":")[0] for leg in legs]  # what follows is the way of asking
+    names = [index_and_way(leg)[0] for leg in legs]
     if HYBRID in systems:
         names += [name for name in default_names() if name not in names]
         if len(names) < 2:

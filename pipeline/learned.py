@@ -44,6 +44,19 @@ WAYS: Mapping[str, Callable[[AnyEncoder, Path, OpenIndex], Retriever]] = {
 }
 
 
+def index_and_way(leg: str) -> tuple[str, str]:
+    """What ``dense:adapter`` names; the way is "" for the index alone.
+
+    Raises UsageError for a way that nothing is learned for.
+    """
+    name, colon, way = leg.partition(":")
+    if colon and way not in WAYS:
+        remedy = f"After the colon goes {', '.join(WAYS)}; a variant is asked for by the name of "
+        remedy += f"its index, as in --with near={leg} --using near"
+        raise UsageError(f"'{leg}' is no way of asking an index", remedy=remedy)
+    return name, way
+
+
 def ways(collection: Collection, index: str) -> list[Kind]:
     """What was learned for an index."""
     kinds: tuple[Kind, ...] = ("adapter", "tower", "score-map")

@@ -15,7 +15,7 @@ from ..retrieval.index_retriever import IndexRetriever
 from ..stages import Reader, Retriever
 from .beside import LUCENE, has_lucene, open_lucene
 from .encoders import checked, encoder_of
-from .learned import ask_by, ways
+from .learned import ask_by, index_and_way, ways
 from .recipes import GROUPS, AnyEncoder
 
 HYBRID = "hybrid"
@@ -86,7 +86,7 @@ class Library:
 
         UsageError: one is not there.
         """
-        return () if using == LUCENE else tuple(leg.split(":")[0] for leg in self._legs(using))
+        return () if using == LUCENE else tuple(index_and_way(leg)[0] for leg in self._legs(using))
 
     def _legs(self, using: str) -> tuple[str, ...]:
         """What is fused: indexes, each with the way in which it is asked."""
@@ -95,7 +95,7 @@ class Library:
         named = [GROUPS.get(leg, (leg,)) for leg in using.split("+")]
         legs = tuple(dict.fromkeys(leg for one in named for leg in one))
         for leg in legs:
-            if (name := leg.split(":")[0]) not in self.collection.indexes:
+            if (name := index_and_way(leg)[0]) not in self.collection.indexes:
                 remedy = f"It has: {', '.join(self.systems)}"
                 raise UsageError(f"this collection has no index '{name}'", remedy=remedy)
         return legs
@@ -133,7 +133,7 @@ class Library:
         return self.collection.passages.fetch(ids)
 
     def _single(self, leg: str) -> Retriever:
-        name, _, way = leg.partition(":")
+        name, way = index_and_way(leg)
         collection, encoder = self.collection, self._encoder(name)
 
         def open_index(encoder: AnyEncoder) -> Retriever:

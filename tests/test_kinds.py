@@ -490,7 +490,9 @@ def test_only_passages_count_as_cut(
         assert bool(said) == bool(cut)
 
 
-def test_an_evaluation_asks_by_what_was_learned(world: World, tmp_path: Path) -> None:
+def test_an_evaluation_asks_by_what_was_learned(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = beir(tmp_path / "toy")
     queries = [{"_id": f"q{n}", "text": f"the {word}"} for n, word in enumerate("abcdefghijkl")]
     (data / "queries.jsonl").write_text("\n".join(map(json.dumps, queries)))
@@ -498,7 +500,10 @@ def test_an_evaluation_asks_by_what_was_learned(world: World, tmp_path: Path) ->
     for split in ("train", "test"):
         (data / "qrels" / f"{split}.tsv").write_text(f"query-id\tcorpus-id\tscore\n{rows}")
     words = ("eval", data, "--model", "hashing", "--out", tmp_path / "out", "--using")
+    assert "--using near" in failing(capsys, 2, *words, "dense:hnsw")
+    assert not (tmp_path / "out").exists()
     assert run(*words, "dense") == 0
+    assert "Run: ragstone train" in failing(capsys, 2, *words, "dense:tower")
     index = tmp_path / "out" / "index.ragstone"
     generation = Collection.open(index).generation
     assert run("train", "adapter", index, data) == 0
