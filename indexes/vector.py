@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..errors import UsageError
 from ..records import JSON, Bitmap, Neighbours
 from .family import BadKey, OpenPart
-from .vector_codes import LARGEST
+from .vector_codes import LARGEST, norms_of
 from .vector_device import device_for
 from .vector_exact import Coded, search_exactly
 from .vector_finders import NEED_FAISS, write_structure
@@ -153,7 +153,7 @@ def check_vectors(keys: Vectors, family: Vector) -> None:
             remedy="Encode with the model that the index was made for, as float32",
         )
     _refuse(~np.isfinite(keys).all(axis=1), "the vector has NaN or infinity", "Encode it again")
-    norms = _norms(keys)
+    norms = norms_of(keys)
     if family.metric == "cosine":
         _refuse(norms == 0, "the vector is zero and has no direction", "Leave it out, or use 'ip'")
         return
@@ -168,16 +168,11 @@ def _refuse(wrong: NDArray[np.bool_] | np.bool_, what: str, remedy: str) -> None
         raise BadKey(what, int(wrong.argmax()), remedy=remedy)
 
 
-def _norms(keys: Vectors) -> NDArray[np.float64]:
-    norms: NDArray[np.float64] = np.sqrt(np.einsum("ij,ij->i", keys, keys, dtype=np.float64))
-    return norms
-
-
 def scaled(keys: Vectors, family: Vector) -> Vectors:
     """The vectors as they are multiplied: of length one for cosine."""
     if family.metric == "ip":
         return np.ascontiguousarray(keys)
-    return (keys / _norms(keys)[:, None]).astype(np.float32)
+    return (keys / norms_of(keys)[:, None]).astype(np.float32)
 
 
 class VectorBuilder:
@@ -279,7 +274,7 @@ class VectorIndex:
                 exactly.append((part.coded, live))
         if exactly or not found:
             found.append(search_exactly(exactly, queries, depth))
-        return best_of(found, k)
+        return found[0] if len(found) == 1 and depth == k else best_of(found, k)
 
     def _check_call(self, k: int, allowed: Bitmap | None) -> None:
         if k < 1:

@@ -101,7 +101,7 @@ def int8_queries(
     divisors = np.where(steps > 0, steps, np.inf).astype(np.float64)[:, None]
     codes = np.clip(np.rint(queries / divisors), -127, 127)
     left = queries - codes * steps.astype(np.float64)[:, None]
-    return codes.astype(np.int8), steps, np.linalg.norm(left, axis=1)
+    return codes.astype(np.int8), steps, norms_of(left)
 
 
 def float32_queries(
@@ -119,7 +119,14 @@ def float32_queries(
     roundings = (queries.shape[1] + 2) * 2.0**-24
     share = np.where(steps > 0, roundings / (1 - roundings), 1.0)
     scaled: NDArray[np.float32] = (queries / divisors).astype(np.float32)
-    return scaled, steps, share * np.linalg.norm(queries.astype(np.float64), axis=1)
+    return scaled, steps, share * norms_of(queries)
+
+
+def norms_of(vectors: NDArray[Any]) -> NDArray[np.float64]:
+    """The lengths (n,) of (n, d) vectors."""
+    squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
+    norms: NDArray[np.float64] = np.sqrt(squares)
+    return norms
 
 
 def query_terms(
@@ -130,11 +137,11 @@ def query_terms(
 ) -> QueryTerms:
     """The terms of (1), with the margins against rounding that the module's text derives."""
     wide, middle = queries.astype(np.float64), centre.astype(np.float64)
-    norms = np.linalg.norm(wide, axis=1)
+    norms = norms_of(wide)
     return QueryTerms(
         wide @ middle,
         steps,
         ((rests * (1 + 1e-6) + norms * 1e-6) * _UP).astype(np.float32),
         (norms * (1 + 1e-6) * _UP).astype(np.float32),
-        norms * (np.linalg.norm(middle) * 1e-11) + 1e-40,
+        norms * (np.sqrt(middle @ middle) * 1e-11) + 1e-40,
     )

@@ -25,7 +25,7 @@ from .vector_narrow import best_among, slices_of
 from .vector_part import Blocks
 from .vector_pq import Pieces, pieces_of, write_pieces
 from .vector_rabitq import open_signs, sign_candidates, write_signs
-from .vector_scores import exact_scores
+from .vector_scores import exact_scores, in_order
 
 if TYPE_CHECKING:
     from ..storage import PartWriter
@@ -52,7 +52,7 @@ class Finder(Protocol):
     """A structure that is open."""
 
     def find(self, queries: Queries, k: int, live: Bitmap | None, wider: float) -> Neighbours:
-        """Up to k live rows near each query, with exact scores.
+        """k live rows near each query, or fewer, with exact scores and in order.
 
         wider: how many times more is looked at than usual.
         """
@@ -123,7 +123,7 @@ class _Walk:
         which, places = (np.ascontiguousarray(at) for at in np.nonzero(rows >= 0))
         some = rows[which, places]
         scores[which, places] = exact_scores(self._coded.vectors, some, queries, which)
-        return Neighbours(numbers, scores)
+        return in_order(numbers, scores, k)
 
 
 def _probes(cells: Cells, asked: int | None, k: int, wider: float) -> int:

@@ -37,9 +37,11 @@ def best_among(
     slices: NDArray[np.int64],
 ) -> Neighbours:
     """The k best of the live rows that the slices list for each of (n, d) queries."""
+    alive = ALL_LIVE if live is None else live
+    if len(queries) <= QUERIES:
+        return _best_of_batch(coded, alive, queries, k, rows, slices)
     numbers = np.full((len(queries), k), -1, np.int64)
     scores = np.full((len(queries), k), -np.inf, np.float32)
-    alive = ALL_LIVE if live is None else live
     for first in range(0, len(queries), QUERIES):
         batch = queries[first : first + QUERIES]
         start, end = np.searchsorted(slices[:, 0], (first, first + len(batch)))
@@ -77,6 +79,14 @@ def _product(codes, row, queries, query):  # type: ignore[no-untyped-def]
     return total
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _fetch(codes, ranges, row):  # type: ignore[no-untyped-def]
+    d = codes.shape[1]
+    prefetch(ranges, np.int64(row) * ranges.shape[1])  # type: ignore[call-arg]
+    for near in range(np.int64(row) * d, (np.int64(row) + 1) * d, 64):
+        prefetch(codes, near)
+
+
 @njit(
     boolean(read_only(int8, 2), read_only(float32, 2), read_only(int32, 1), int64[:, ::1],
             read_only(boolean, 1), read_only(float32, 2), QUERY_TERMS, TOP, int64[::1]),
@@ -88,17 +98,16 @@ def look_at(codes, ranges, rows, slices, live, queries, terms, top, at):  # type
     at: slice and place at which to go on. Returns False when a query has no place for another
     candidate: the call has to be repeated after `settle`.
     """
-    d = codes.shape[1]
     while at[0] < slices.shape[0]:
         query, first, last = slices[at[0], 0], slices[at[0], 1], slices[at[0], 2]
         step, base = np.float64(terms.steps[query]), terms.bases[query]
         reach, norm = np.float64(terms.reaches[query]), np.float64(terms.norms[query])
+        for place in range(first + at[1], min(first + at[1] + _AHEAD, last)):
+            _fetch(codes, ranges, rows[place])
         for place in range(first + at[1], last):
             row = rows[place]
             if place + _AHEAD < last:
-                ahead = np.int64(rows[place + _AHEAD])
-                for near in range(ahead * d, (ahead + 1) * d, 64):
-                    prefetch(codes, near)  # type: ignore[call-arg]
+                _fetch(codes, ranges, rows[place + _AHEAD])
             if live.shape[0] > 0 and not live[row]:
                 continue
             if top.counts[query] == top.turns[query]:

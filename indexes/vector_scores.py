@@ -9,6 +9,7 @@ import numpy as np
 from numba import float32, int64, njit, void
 from numpy.typing import NDArray
 
+from ..records import Neighbours
 from .prefetch import prefetch
 from .vector_codes import read_only
 
@@ -31,6 +32,15 @@ def exact_scores(
         vectors, rows = vectors[rows].astype(np.float32), np.arange(len(rows))
     score(vectors, rows, queries, which, scores)
     return scores
+
+
+def in_order(numbers: NDArray[np.int64], scores: NDArray[np.float32], k: int) -> Neighbours:
+    """The first k, best first, equal scores by ascending number; -1 stands for none."""
+    # as unsigned numbers -1 is the greatest, which loses every tie
+    order = np.lexsort((numbers.view(np.uint64), -scores), axis=1)[:, :k]
+    return Neighbours(
+        np.take_along_axis(numbers, order, axis=1), np.take_along_axis(scores, order, axis=1)
+    )
 
 
 def scores_by_row(

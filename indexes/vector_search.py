@@ -13,6 +13,7 @@ from .vector_device import DevicePart
 from .vector_exact import search_exactly
 from .vector_finders import Finder, has_structure, open_finder
 from .vector_part import open_coded
+from .vector_scores import in_order
 
 if TYPE_CHECKING:
     from .vector import Vector
@@ -58,18 +59,18 @@ def search_approximately(
     although there are more look at four times as many, and are then searched exactly.
     """
     count = part.opened.rows if live is None else int(live.sum())
-    numbers = np.full((len(queries), k), -1, np.int64)
-    scores = np.full(numbers.shape, -np.inf, np.float32)
-    short = np.arange(len(queries))
-    for wider in (1, 4):
-        found = part.finder.find(queries[short], k, live, wider * part.opened.rows / max(count, 1))
-        numbers[short], scores[short] = found.numbers, found.scores
-        short = short[(found.numbers >= 0).sum(axis=1) < min(k, count)]
+    wider = part.opened.rows / max(count, 1)
+    found = part.finder.find(queries, k, live, wider)
+    for exact in (False, True):
+        short = np.flatnonzero((found.numbers >= 0).sum(axis=1) < min(k, count))
         if not len(short):
-            return Neighbours(numbers, scores)
-    exact = search_exactly([(part.coded, live)], queries[short], k)
-    numbers[short], scores[short] = exact.numbers, exact.scores
-    return Neighbours(numbers, scores)
+            break
+        if exact:
+            more = search_exactly([(part.coded, live)], queries[short], k)
+        else:
+            more = part.finder.find(queries[short], k, live, 4 * wider)
+        found.numbers[short], found.scores[short] = more.numbers, more.scores
+    return found
 
 
 def best_of(found: Sequence[Neighbours], k: int) -> Neighbours:
@@ -79,8 +80,4 @@ def best_of(found: Sequence[Neighbours], k: int) -> Neighbours:
     scores = np.full(numbers.shape, -np.inf, np.float32)
     np.concatenate([one.numbers for one in found], axis=1, out=numbers[:, :width])
     np.concatenate([one.scores for one in found], axis=1, out=scores[:, :width])
-    # as unsigned numbers -1 is the greatest, which loses every tie
-    order = np.lexsort((numbers.view(np.uint64), -scores), axis=1)[:, :k]
-    return Neighbours(
-        np.take_along_axis(numbers, order, axis=1), np.take_along_axis(scores, order, axis=1)
-    )
+    return in_order(numbers, scores, k)
