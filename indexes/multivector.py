@@ -23,6 +23,7 @@ from .fixed_encoding import FixedEncoding
 from .maxsim import blocks
 from .multivector_fixed import kept_fixed, open_fixed, write_fixed
 from .multivector_part import Halves, Residuals, Tokens, live_numbers
+from .multivector_pooling import pooled
 from .multivector_search import TokenPart, score_numbers, search_part
 from .multivector_write import merge_tokens, write_tokens
 from .vector_search import best_of
@@ -48,6 +49,8 @@ class MultiVector:
     dimensions: of every vector.  normalize: whether vectors are made to have the length one.
     codes: "residual1", "residual2" or "residual4", a centroid and so many bits a dimension; or
     "float16".
+    pool: of how many vectors of a passage one is kept, the mean of those that are most alike; 1 =
+    all. See multivector_pooling.
     search: "exact"; "centroids" or "fixed", by candidates that are scored exactly, which come from
     the centroids of tokens or from fixed dimensional encodings; or "auto", by centroids where a
     part has more than four times `depth` passages to search in, else exact.
@@ -62,6 +65,7 @@ class MultiVector:
     dimensions: int
     codes: Literal["residual1", "residual2", "residual4", "float16"] = "residual2"
     normalize: bool = True
+    pool: int = 1
     search: Literal["auto", "exact", "centroids", "fixed"] = "auto"
     depth: int = 500
     repetitions: int = 20
@@ -76,8 +80,8 @@ class MultiVector:
         if type(self.normalize) is not bool:
             raise UsageError(f"normalize={self.normalize!r} is no truth value", remedy="Use true")
         for name, least, most in (
-            ("dimensions", 1, 65_536), ("depth", 1, 2**31 - 1), ("repetitions", 1, 1024),
-            ("cells", 1, 8), ("width", 1, 1024), ("final", 0, 65_536),
+            ("dimensions", 1, 65_536), ("pool", 1, 1024), ("depth", 1, 2**31 - 1),
+            ("repetitions", 1, 1024), ("cells", 1, 8), ("width", 1, 1024), ("final", 0, 65_536),
         ):  # fmt: skip
             self._check_number(name, least, most)
         if (self.repetitions << self.cells) * self.width > 1 << 20:
@@ -193,6 +197,16 @@ def scaled(keys: TokenVectors, family: MultiVector) -> TokenVectors:
     return TokenVectors(offsets, np.ascontiguousarray(vectors))
 
 
+def _fewer(keys: TokenVectors, family: MultiVector) -> TokenVectors:
+    """The vectors of passages pooled; means without a direction give way to the passage's first."""
+    found = pooled(keys, family.pool)
+    if family.normalize:
+        zero = np.flatnonzero(_lengths(found.vectors) < 1e-6)
+        rows = np.searchsorted(found.offsets, zero, "right") - 1
+        found.vectors[zero] = keys.vectors[keys.offsets[rows]]
+    return scaled(found, family)
+
+
 class MultiVectorBuilder:
     """The token vectors of one segment, in memory as float16."""
 
@@ -203,14 +217,16 @@ class MultiVectorBuilder:
 
     @property
     def nbytes(self) -> int:
-        """Memory held, and as much again for putting it together."""
+        """Memory held."""
         held: list[NDArray[Any]] = [*self._vectors, *self._counts]
-        return 2 * sum(array.nbytes for array in held)
+        return sum(array.nbytes for array in held)
 
     def add(self, keys: TokenVectors) -> None:
         """Append texts; all of them, or none with a BadKey."""
         check_tokens(keys, self._family)
         stored = scaled(keys, self._family)
+        if self._family.pool > 1:
+            stored = _fewer(stored, self._family)
         self._vectors.append(stored.vectors.astype(np.float16))
         self._counts.append(np.diff(stored.offsets))
 
@@ -218,10 +234,21 @@ class MultiVectorBuilder:
         """Write the tokens, and the encodings of passages where they are wanted."""
         family, encoding = self._family, self._family.encoding
         offsets = np.cumsum(np.concatenate([np.zeros(1, np.int64), *self._counts]))
-        vectors = np.concatenate(self._vectors)
+        vectors = self._joined()
         write_tokens(writer, offsets, vectors, CODES[family.codes], family.has_centroids)
         if encoding is not None:
             write_fixed(writer, _encodings(encoding, offsets, vectors), encoding.length)
+
+    def _joined(self) -> NDArray[np.float16]:
+        """All vectors in one array; what is copied is let go of at once, not held twice."""
+        total = sum(len(array) for array in self._vectors)
+        joined, place = np.empty((total, self._family.dimensions), np.float16), 0
+        waiting, self._vectors = self._vectors[::-1], [joined]
+        while waiting:
+            array = waiting.pop()
+            joined[place : place + len(array)] = array
+            place += len(array)
+        return joined
 
 
 def _encodings(

@@ -12,6 +12,7 @@ from ragstone.errors import Damaged, UsageError
 from ragstone.indexes.family import BadKey, OpenPart, load_family
 from ragstone.indexes.multivector import MultiVector
 from ragstone.indexes.multivector_part import live_numbers
+from ragstone.indexes.multivector_pooling import pooled
 from ragstone.records import TokenVectors
 from ragstone.storage import MemoryPart
 
@@ -142,6 +143,20 @@ def test_candidates_by_centroids_find_what_is_near(codes: str) -> None:
     assert ((filtered.numbers >= 0).sum(axis=1) == 10).all()
 
 
+def test_pools_what_it_stores() -> None:
+    keys = unit(token_vectors(np.random.default_rng(4), [7, 0, 1, 12], 8))
+    keys.vectors[-12:] = np.repeat(np.eye(8, dtype=np.float32)[:1], 12, axis=0)
+    family = MultiVector(8, codes="float16", pool=3)
+    stored = as_stored(family, [OpenPart(part_of(family, keys), 0, 4)])
+    wanted = unit(pooled(keys, 3))
+    np.testing.assert_array_equal(np.diff(stored.offsets), [3, 0, 1, 4])
+    np.testing.assert_allclose(stored.vectors, wanted.vectors, atol=1e-3)
+    opposite = TokenVectors(np.array([0, 2]), np.array([[1, 0], [-1, 0]], np.float32))
+    family = MultiVector(2, codes="float16", pool=2)
+    stored = as_stored(family, [OpenPart(part_of(family, opposite), 0, 1)])
+    np.testing.assert_array_equal(stored.vectors, [[1, 0]])
+
+
 def test_merging_keeps_of_codebooks_what_tokens_need() -> None:
     rng, family = np.random.default_rng(5), MultiVector(8, codes="residual1")
     parts = [
@@ -185,8 +200,8 @@ def test_refuses_what_it_cannot_store(spoiled: float, said: str) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"codes": "residual3"}, {"search": "plaid"}, {"depth": 0}, {"normalize": 1}, {"cells": 20},
-     {"dimensions": True}, {"width": 1024, "repetitions": 1024}],
+    [{"codes": "residual3"}, {"search": "plaid"}, {"depth": 0}, {"pool": 0}, {"normalize": 1},
+     {"cells": 20}, {"dimensions": True}, {"width": 1024, "repetitions": 1024}],
 )  # fmt: skip
 def test_refuses_settings(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
