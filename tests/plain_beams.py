@@ -87,7 +87,8 @@ class PlainBeams:
         options = []
         for token, count in Counter(self.followers((*self.how.spelling.start, *tokens))).items():
             own = self.how.spelling.eos if token == self.end else token
-            meant = own is not None and own < len(logprobs)
+            known = self.how.spelling.vocabulary or len(logprobs)
+            meant = own is not None and (own < known or token == self.end)
             if not meant or (own == self.how.spelling.eos and token != self.end):
                 continue
             if own == self.how.spelling.eos and len(tokens) < self.how.min_length:

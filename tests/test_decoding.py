@@ -68,6 +68,8 @@ ways = st.builds(
             Spelling(eos=2, end=TITLE_END),
             Spelling(start=(SEPARATOR,), eos=2, end=TITLE_END),
             Spelling(eos=3),
+            Spelling(vocabulary=9),
+            Spelling(eos=2, end=8, vocabulary=7),
         ]
     ),
 )

@@ -125,6 +125,8 @@ def test_a_model_with_an_encoder_from_a_folder(tmp_path: Path) -> None:
     model = load_language_model(str(tmp_path))
     assert model.reads_apart and model.decoder_start() == (2,)
     assert model.vocabulary == tiny.VOCABULARY
+    model.model.generation_config.forced_bos_token_id = 1
+    assert model.decoder_start() == (2, 1)
 
 
 def test_the_page_about_decoding_runs(

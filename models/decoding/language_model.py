@@ -43,7 +43,9 @@ class LanguageModel:
         return first
 
     def decoder_start(self) -> tuple[int, ...]:
-        """What a decoder that follows an encoder is begun with; nothing for a causal model."""
+        """What a decoder that follows an encoder is begun with, the token that the model's settings
+        force after it included, as `generate` does it; nothing for a causal model.
+        """
         if not self.reads_apart:
             return ()
         start = self._setting("decoder_start_token_id")
@@ -52,7 +54,8 @@ class LanguageModel:
                 "the model does not say what its decoder begins with",
                 remedy="Set `decoder_start` to its first tokens",
             )
-        return (int(start),)
+        forced = self._setting("forced_bos_token_id")
+        return (int(start),) if forced is None else (int(start), int(forced))
 
     def _setting(self, name: str) -> Any:
         """From the model's settings for generation, or else from its configuration."""

@@ -16,11 +16,14 @@ class Spelling:
     start: tokens of the constraint that stand before everything and that the model does not see -
     the separator after which titles begin, say.  eos: the model's token that completes, None where
     nothing is ever complete.  end: what the constraint calls that token; None: the same.
+    vocabulary: ids from this on are never written, which models have that are wider than their
+    tokenizers, and constraints for marks; None: all ids of the model can be.
     """
 
     start: tuple[int, ...] = ()
     eos: int | None = None
     end: int | None = None
+    vocabulary: int | None = None
 
 
 class Lookup:
@@ -33,7 +36,7 @@ class Lookup:
         self._start = np.array(spelling.start, dtype=np.int64)
         self._eos = -1 if spelling.eos is None else spelling.eos
         self._end = self._eos if spelling.end is None else spelling.end
-        self._vocabulary = vocabulary
+        self._vocabulary = min(vocabulary, spelling.vocabulary or vocabulary)
 
     def counts(self, queries: NDArray[np.int64], tokens: NDArray[np.int64]) -> NDArray[np.int64]:
         """(n,) how often what was written occurs; queries: (n,), tokens: (n, written)."""
@@ -63,10 +66,8 @@ class Lookup:
 
     def _spelled(self, tokens: NDArray[np.int64]) -> NDArray[np.int64]:
         """In the constraint's own numbers; -1 for what the model writes and cannot be meant."""
-        if self._eos == self._end:
-            return tokens
-        own = np.where(tokens == self._end, -1, tokens)  # only eos says it
-        return np.where(tokens == self._eos, self._end, own)
+        unmeant = (tokens == self._end) | (tokens >= self._vocabulary)  # only eos says `end`
+        return np.where(tokens == self._eos, self._end, np.where(unmeant, -1, tokens))
 
     def _prefixes(self, tokens: NDArray[np.int64]) -> NDArray[np.int64]:
         start = np.broadcast_to(self._start, (len(tokens), len(self._start)))
