@@ -246,3 +246,25 @@ def test_times_chosen(asked: list[tuple[int, int]], chosen: list[tuple[int, int]
 def test_rank_within() -> None:
     assert rank_within(np.array([0, 0, 2, 2, 2, 5])).tolist() == [0, 1, 0, 1, 2, 0]
     assert rank_within(np.zeros(0, dtype=np.int64)).tolist() == []
+
+
+@pytest.mark.parametrize("how", [{"enumerated": 0, "tested": 3}, {}, {"groups": 2}])
+def test_an_open_ngram_index_is_a_constraint(how: dict[str, Any]) -> None:
+    from ragstone.indexes.ngram.family import Ngram
+    from ragstone.indexes.ngram.texts import flat
+
+    texts = [text[1:] for text in random_texts(11)[:-1]]
+    family = Ngram(vocabulary=tiny.VOCABULARY)
+    separator, title_end = tiny.VOCABULARY, tiny.VOCABULARY + 5
+    bodies = [[title_end if token == TITLE_END else token for token in text] for text in texts]
+    index = family.open([])
+    index.add(np.arange(5), flat(bodies[:5]))
+    index.add(np.arange(5, 12), flat(bodies[5:]))
+    plain = tiny.Corpus([[separator, *body, separator] for body in bodies])
+    for spelling in (Spelling(), Spelling(start=(separator,), eos=2, end=title_end)):
+        settings = BeamSettings(beam=4, max_length=5, spelling=spelling, **how)
+        model, prompts = tiny.writer("Bart", 11), prompts_of(11)
+        found = beams(model, prompts, [index] * 3, settings)
+        for one, other in zip(found, beams(model, prompts, [plain] * 3, settings), strict=True):
+            same(as_found(one), as_found(other))
+            assert one
