@@ -45,7 +45,7 @@ def evidence(
     matcher = matcher_of(some, part.tokens)
     text, begins, ends = part.layout.stretches(np.array([row]))
     begin, end = int(begins[0]), int(ends[0])
-    n, found, _ = match(text, begin, end, *matcher[:4], *np.empty((2, 64), np.int64))
+    n, found, _ = match(text, begin, end, *matcher[:5], *np.empty((2, 64), np.int64))
     if n == 0:
         return []
     covered, stamps = np.zeros(end - begin, np.bool_), np.zeros(len(matcher.table), np.int64)

@@ -1,7 +1,8 @@
 """The document stage of the intersective score, over the tokens of passages: see scoring.
 
 The n-grams of a query are sorted by their codes, so that those that begin at a position are found
-by walking along the text, each token narrowing the range of n-grams that it can still be.
+by walking along the text, each token narrowing the range of n-grams that it can still be. Most
+positions are passed by after a look at whether any n-gram may begin with their two tokens.
 """
 
 import numpy as np
@@ -9,6 +10,32 @@ from numba import njit
 
 from .part import STRIDE
 from .suffix_sort import sort_keys
+
+PAIRS = 1 << 14
+"""Places for pairs of codes; a pair may share its place with another."""
+
+
+@njit(cache=True, nogil=True)
+def pair_place(first, second):  # type: ignore[no-untyped-def]
+    """Where it is noted whether an n-gram begins with two codes."""
+    return (first * 5077 + second) & (PAIRS - 1)
+
+
+@njit(cache=True, nogil=True)
+def note_beginnings(offsets, codes, table, pairs):  # type: ignore[no-untyped-def]
+    """Fill the table (codes, 2), from where to where n-grams begin with a code, and the pairs.
+
+    A code that is an n-gram of its own goes with every code.
+    """
+    for ngram in range(len(offsets) - 1):
+        begin, code = offsets[ngram], codes[offsets[ngram]]
+        if table[code, 1] == 0:
+            table[code, 0] = ngram
+        table[code, 1] = ngram + 1
+        if offsets[ngram + 1] - begin == 1:
+            pairs[:] = True
+        else:
+            pairs[pair_place(code, codes[begin + 1])] = True
 
 
 @njit(cache=True, nogil=True)
@@ -55,18 +82,17 @@ def _first_from(offsets, codes, low, high, depth, wanted):  # type: ignore[no-un
 
 
 @njit(cache=True, nogil=True)
-def match(text, begin, end, table, offsets, codes, ranks, found, spare):  # type: ignore[no-untyped-def]
+def match(text, begin, end, table, pairs, offsets, codes, ranks, found, spare):  # type: ignore[no-untyped-def]
     """All occurrences of n-grams in a stretch, as rank << 32 | place, sorted.
 
-    table: by code, the first n-gram that begins with it, counted from 1.  Gives how many there
-    are, and the buffers, which may have grown.
+    table, pairs: see note_beginnings.  Gives how many there are, and the buffers, which may have
+    grown.
     """
     n = 0
     for place in range(begin, end - 1):  # nothing begins at the last separator
-        first = np.int64(table[text[place]]) - 1
-        if first < 0:
+        first, last = np.int64(table[text[place], 0]), np.int64(table[text[place], 1])
+        if last == 0 or not pairs[pair_place(np.int64(text[place]), np.int64(text[place + 1]))]:
             continue
-        last = _first_from(offsets, codes, first, len(ranks), 0, np.int64(text[place]) + 1)
         depth = 1
         while True:
             while first < last and offsets[first + 1] - offsets[first] == depth:
@@ -158,8 +184,8 @@ def count_unigrams(text, begin, end, worths, beta, covered, in_counted, stamp, c
 
 @njit(cache=True, nogil=True)
 def score_stretches(  # type: ignore[no-untyped-def]
-    text, begins, ends, table, offsets, codes, ranks, by_rank, worths, unigrams, beta, single,
-    overlaps, scores,
+    text, begins, ends, table, pairs, offsets, codes, ranks, by_rank, worths, unigrams, beta,
+    single, overlaps, scores,
 ):  # fmt: skip
     """The score of each stretch of a text, -inf where no n-gram is."""
     longest = (ends - begins).max()
@@ -171,7 +197,7 @@ def score_stretches(  # type: ignore[no-untyped-def]
     spare = np.empty_like(found)
     for i in range(len(begins)):
         begin, end = begins[i], ends[i]
-        n, found, spare = match(text, begin, end, table, offsets, codes, ranks, found, spare)
+        n, found, spare = match(text, begin, end, table, pairs, offsets, codes, ranks, found, spare)
         scores[i] = -np.inf
         if n == 0:
             continue

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ...records import Bitmap
 from .part import NgramPart, Tokens
 from .scoring import Asked, Scoring, some_of
-from .scoring_kernels import score_stretches, tally
+from .scoring_kernels import PAIRS, note_beginnings, score_stretches, tally
 
 FEW_HITS = 2048
 """Occurrences of n-grams that are located at first; eight times as many each time after."""
@@ -29,6 +29,7 @@ class Matcher(NamedTuple):
     """The n-grams of a query that occur in a part, as the kernels take them."""
 
     table: NDArray[np.int32]
+    pairs: NDArray[np.bool_]
     offsets: NDArray[np.int64]
     codes: NDArray[np.int64]
     ranks: NDArray[np.int64]
@@ -40,16 +41,17 @@ class Matcher(NamedTuple):
 def matcher_of(asked: Asked, tokens: Tokens) -> Matcher:
     """asked: only n-grams that occur."""
     codes = tokens.codes[asked.ngrams.tokens].astype(np.int64)
-    table = np.zeros(len(tokens.ids), np.int32)
-    heads = codes[asked.ngrams.offsets[:-1]]
-    table[heads[::-1]] = np.arange(len(heads), 0, -1)  # the first of those that begin alike stays
+    table, pairs = np.zeros((len(tokens.ids), 2), np.int32), np.zeros(PAIRS, np.bool_)
+    note_beginnings(asked.ngrams.offsets, codes, table, pairs)
     unigrams = np.zeros(len(tokens.ids))
     known = (asked.unigrams >= 0) & (asked.unigrams < len(tokens.codes))
     places = tokens.codes[np.where(known, asked.unigrams, 0)]
     known &= places >= 0
     unigrams[places[known]] = asked.unigram_worths[known]
     by_rank = np.argsort(asked.ranks)
-    return Matcher(table, asked.ngrams.offsets, codes, asked.ranks, by_rank, asked.worths, unigrams)
+    return Matcher(
+        table, pairs, asked.ngrams.offsets, codes, asked.ranks, by_rank, asked.worths, unigrams
+    )
 
 
 class Best:

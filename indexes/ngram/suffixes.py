@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..family import OpenPart
 from ..stored import stored
 from .part import PLACE, Coded, Stretches, Tokens, require, write_tokens
-from .suffix_sort import suffix_array
+from .suffix_sort import sort_keys, suffix_array
 
 if TYPE_CHECKING:
     from ...storage import PartWriter
@@ -152,31 +152,57 @@ def _following(suffixes, text, row, length):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True)
 def test_candidates(suffixes, text, codes_of, codes, ranges, length, candidates, found):  # type: ignore[no-untyped-def]
     """Whether each candidate follows the n-grams in its range."""
+    width = candidates.shape[1]
+    wanted, spare = np.empty(width, np.int64), np.empty(width, np.int64)
+    bounds = np.empty(width + 2, np.int64)
     seen = np.zeros(codes, np.int32)
     for i in range(len(ranges)):
         first, last = ranges[i]
-        few = last - first <= _FEW
-        if few:
+        if last <= first:
+            continue
+        for j in range(width):
+            id = candidates[i, j]
+            code = np.int64(codes_of[id]) if 0 <= id < len(codes_of) else np.int64(-1)
+            wanted[j] = (code + 1) << 32 | j
+        if last - first <= _FEW:
             for row in range(first, last):
                 code = _following(suffixes, text, row, length)
                 if code >= 0:
                     seen[code] = i + 1
-        for j in range(candidates.shape[1]):
-            id = candidates[i, j]
-            code = np.int64(codes_of[id]) if 0 <= id < len(codes_of) else np.int64(-1)
-            if code < 0:
-                continue
-            if few:
-                found[i, j] = seen[code] == i + 1
-                continue
-            low, high = first, last
+            for j in range(width):
+                code = (wanted[j] >> 32) - 1
+                found[i, j] = code >= 0 and seen[code] == i + 1
+        else:
+            sort_keys(wanted, spare, width)
+            _test_sorted(suffixes, text, first, last, length, wanted, bounds, found[i])
+
+
+@njit(cache=True, nogil=True)
+def _test_sorted(suffixes, text, first, last, length, wanted, bounds, found):  # type: ignore[no-untyped-def]
+    """Look candidates up by halves: what is found for one bounds the search for those between.
+
+    wanted: code + 1 << 32 | column, sorted.  bounds: for each from 1 on where it was found.
+    """
+    width, stride = len(wanted), 1
+    while 2 * stride <= width:
+        stride *= 2
+    bounds[0] = first
+    while stride:
+        for j in range(stride, width + 1, 2 * stride):
+            code = (wanted[j - 1] >> 32) - 1
+            low = bounds[j - stride]
+            high = bounds[j + stride] if j + stride <= width else last
             while low < high:
                 middle = (low + high) >> 1
                 if _following(suffixes, text, middle, length) < code:
                     low = middle + 1
                 else:
                     high = middle
-            found[i, j] = low < last and _following(suffixes, text, low, length) == code
+            bounds[j] = low
+            if code >= 0 and low < last:
+                there = _following(suffixes, text, low, length) == code
+                found[wanted[j - 1] & 0xFFFFFFFF] = there
+        stride //= 2
 
 
 @njit(cache=True, nogil=True)
