@@ -14,7 +14,6 @@ from scifact_data import INDEX, Built, Clocked, Encoded, SciFact, build
 from ragstone.indexes.bm25 import Statistics, norms, saturation
 from ragstone.indexes.inverted import Inverted
 from ragstone.indexes.multivector import MultiVector
-from ragstone.indexes.multivector_pooling import pooled
 from ragstone.indexes.vector import Vector
 from ragstone.models.adapter import AdaptedEncoder, Adapter
 from ragstone.models.analyzer import Analyzer
@@ -26,7 +25,7 @@ from ragstone.models.query_tower import QueryTower
 from ragstone.models.token_encoder import TokenEncoder
 from ragstone.pipeline.learned import learned_folder
 from ragstone.pipeline.training import judged_queries, train_for_adapter, train_for_tower
-from ragstone.records import Query, Ranking, TokenVectors, WeightedTerms
+from ragstone.records import Query, Ranking, WeightedTerms
 from ragstone.rerank.maxsim import MaxSimReranker, StoredMaxSimReranker
 from ragstone.retrieval import Fused, IndexRetriever, fuse
 from ragstone.stages import Reranker, Retriever
@@ -41,7 +40,7 @@ class System:
 
     stored: bytes a passage.  encoding, building: seconds.  found_by: a retriever that finds the
     same in less time.  cuts: whether what it finds first does not depend on how much is asked for.
-    slow: timed on fewer queries.
+    slow: timed on fewer queries.  timed_as: systems that say the same here take the same time.
     """
 
     group: str
@@ -54,6 +53,7 @@ class System:
     cuts: bool = False
     slow: bool = False
     note: str = ""
+    timed_as: str = ""
 
 
 class Made:
@@ -141,14 +141,10 @@ class Made:
 
     def late(self, codes: str, search: str, pool: int = 1, words: bool = False) -> System:
         encoded = self.words if words else self.tokens
-        slow = search == "exact"
-
-        def keys() -> Iterator[TokenVectors]:
-            return (pooled(some, pool) if pool > 1 else some for some in encoded())
-
-        family = MultiVector(encoded.encoder.dimensions, codes, search=search)
-        built = build(self.data, f"late-{pool}", family, encoded.encoder, keys)
-        return self._over("late", built, encoded.encoder, encoded.seconds, cuts=slow, slow=slow)
+        exact = search == "exact"
+        family = MultiVector(encoded.encoder.dimensions, codes, pool=pool, search=search)
+        built = build(self.data, "late", family, encoded.encoder, encoded)
+        return self._over("late", built, encoded.encoder, encoded.seconds, cuts=exact, slow=exact)
 
     # several of them
 
@@ -171,6 +167,7 @@ class Made:
             found_by=Again([found for _, found in legs], method),
             cuts=True,
             slow="late" in names,
+            timed_as="+".join(names),
         )
 
     def _leg(self, name: str) -> tuple[System, list[Ranking]]:

@@ -31,6 +31,9 @@ PICTURES = {
     "scifact-latency.png": ("single ms", "processor time of one query with its encoding, ms"),
 }
 
+FULLER = {"dense:adapter": "dense:adapter (passages seen in training)"}
+"""What has to be said beside a point."""
+
 LEAST = 0.7
 """The share of the best nDCG@10 below which the picture ends; what is left out stands under it."""
 
@@ -56,7 +59,8 @@ def shown(rows: Sequence[Row]) -> list[Row]:
     """One fusion of each kind, no stand-ins, and nothing that is the same in a picture."""
     methods = ("rrf", "minmax", "sum")
     kept = [row for row in rows if not row["system"].endswith(methods)]
-    return [row for row in kept if not row["system"].startswith("impacts")]
+    kept = [row for row in kept if not row["system"].startswith("impacts")]
+    return [{**row, "system": FULLER.get(row["system"], row["system"])} for row in kept]
 
 
 def merged(rows: Sequence[Row], key: str) -> list[Row]:
