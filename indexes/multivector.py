@@ -57,9 +57,10 @@ class MultiVector:
     depth: candidates that are scored exactly; a search for k uses 2 k at least.
     repetitions, cells, width, final: of the encodings, see fixed_encoding; cells: 2^cells of them.
 
-    The defaults, judged at 128 dimensions and 80 vectors a passage on one core: residual2 takes 36
-    bytes a vector. Candidates by centroids cost 0.1 ms a thousand passages, and 500 that are scored
-    exactly 8 ms; encodings found no more, took 190 bytes a vector beside the codes and longer.
+    residual2 takes 39 bytes a vector at 128 dimensions and 80 vectors a passage. Of 30,000
+    generated passages it found 97% of the ten best by float32, with 50 candidates by centroids as well as by
+    scoring all. Encodings found no more, took 190 bytes a vector beside the codes and longer.
+    Pooling takes 0.4 ms for a passage of 80 vectors and 4 ms for one of 240.
     """
 
     dimensions: int

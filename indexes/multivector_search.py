@@ -17,7 +17,7 @@ from .multivector_prefetch import will_need
 from .vector_exact import Coded
 from .vector_part import live_rows
 
-QUERIES = 8
+QUERIES = 32
 """Queries that tokens are read back for at once."""
 
 
