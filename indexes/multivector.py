@@ -58,9 +58,9 @@ class MultiVector:
     repetitions, cells, width, final: of the encodings, see fixed_encoding; cells: 2^cells of them.
 
     residual2 takes 39 bytes a vector at 128 dimensions and 80 vectors a passage. Of 30,000
-    generated passages it found 97% of the ten best by float32, with 50 candidates by centroids as well as by
-    scoring all. Encodings found no more, took 190 bytes a vector beside the codes and longer.
-    Pooling takes 0.4 ms for a passage of 80 vectors and 4 ms for one of 240.
+    generated passages it found 97% of the ten best by float32, by 50 candidates from centroids and
+    by scoring all alike. Encodings found no more, took 190 bytes a vector beside the codes and
+    longer. Pooling takes 0.4 ms for a passage of 80 vectors and 4 ms for one of 240.
     """
 
     dimensions: int
