@@ -14,6 +14,7 @@ from ragstone.errors import InputError, UsageError
 from ragstone.models.decoding import BeamSettings, ScoredPrefix, Spelling, TrieConstraint, beams
 from ragstone.models.decoding.candidates import Candidates
 from ragstone.models.decoding.selection import best_of_each, rank_within, times_chosen
+from ragstone.models.decoding.writing import Writing
 
 from . import tiny_writers as tiny
 from .plain_beams import Found, PlainBeams
@@ -179,6 +180,12 @@ def test_a_prompt_is_read_once_and_then_a_token_a_row(
     assert all(rows <= 12 and columns == 1 for rows, columns in seen[1:])
 
 
+def test_no_gradients_are_kept() -> None:
+    writing = Writing(tiny.writer("Bart"), prompts_of(0), (2,))
+    assert not writing.extend(np.array([[4], [5], [6]])).requires_grad
+    assert writing._read is not None and not writing._read.requires_grad
+
+
 def test_number_types() -> None:
     import torch
 
@@ -217,6 +224,10 @@ def test_prompts_that_cannot_be_read() -> None:
         beams(model, prompts_of(0), [corpus], how)
     with pytest.raises(InputError, match="token 99"):
         beams(model, prompts_of(0, (3,)), [corpus], BeamSettings(begin=(99,)))
+    with pytest.raises(InputError, match="completing token: token 40"):
+        beams(model, prompts_of(0, (3,)), [corpus], BeamSettings(spelling=Spelling(eos=40)))
+    with pytest.raises(UsageError, match="nothing for the decoder"):
+        beams(tiny.writer("T5"), prompts_of(0, (3,)), [corpus], BeamSettings(decoder_start=()))
 
 
 small = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), max_size=30)

@@ -72,6 +72,8 @@ def beams(
     start = model.decoder_start() if settings.decoder_start is None else settings.decoder_start
     begun = (*start, *settings.begin)
     model.check(prompts, begun, settings.max_length - len(settings.begin))
+    if settings.spelling.eos is not None:
+        model.check_known([settings.spelling.eos], "the completing token")
     found: list[list[ScoredPrefix]] = [[] for _ in prompts]
     for batch in batches([len(prompt) for prompt in prompts], settings.batch):
         own = [constraints[query] for query in batch]

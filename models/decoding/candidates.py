@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 GROWTH = 4
 """By how much more tokens are tested where too few were allowed."""
 
-
 AT_ONCE = 8
 """Rows of logits that stay in a processor's cache."""
 
@@ -56,7 +55,10 @@ class Finder:
         written: NDArray[np.int64],
         counts: NDArray[np.int64],
     ) -> Candidates:
-        """Of the (rows, vocabulary) logits; written: (rows, tokens), which occur `counts` times."""
+        """What may follow each row; logits: (rows, vocabulary).
+
+        queries: (rows,) whose each is.  written: (rows, tokens), which occur `counts` times.
+        """
         seldom = counts <= self._enumerated
         rows, tokens = self._all(np.flatnonzero(seldom), queries, written)
         tested = self._best(logits, np.flatnonzero(~seldom), queries, written)

@@ -20,7 +20,8 @@ DTYPES = ("float32", "bfloat16", "float16")
 class LanguageModel:
     """A model of transformers with a head over the vocabulary, and what decoding must know of it.
 
-    model: a causal or a sequence-to-sequence model, in memory and on its device.  tokenizer: the
+    model: a causal or a sequence-to-sequence model, in memory and on its device; it is put into
+    evaluation mode.  reads_apart: it has an encoder.  vocabulary: its token ids.  tokenizer: the
     model's, for those who have texts; decoding itself takes token ids alone.
     """
 
@@ -63,10 +64,14 @@ class LanguageModel:
         return getattr(self.model.config, name, None) if found is None else found
 
     def check(self, prompts: Sequence[NDArray[np.int64]], begun: Sequence[int], more: int) -> None:
-        """Raise InputError for a prompt or a beginning that the model cannot read.
+        """Raise InputError or UsageError for what the model cannot read, or has no room for.
 
         begun: what is written whatever comes.  more: tokens that may follow it.
         """
+        if self.reads_apart and not len(begun):
+            raise UsageError(
+                "nothing for the decoder to begin with", remedy="Give `decoder_start` a token"
+            )
         room = len(begun) + more
         beside = 0 if self.reads_apart else room
         for number, prompt in enumerate(prompts):
@@ -74,7 +79,7 @@ class LanguageModel:
                 raise InputError(f"prompt {number} is empty", remedy="Give at least one token")
             self.check_known(prompt, f"prompt {number}")
             self._check_length(len(prompt) + beside, f"prompt {number}")
-        self.check_known(begun, "what is begun with")
+        self.check_known(begun, "what all begin with")
         self._check_length(room, "what is to be written")
 
     def check_known(self, tokens: Sequence[int] | NDArray[np.int64], where: str) -> None:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 class Writing:
     """Rows that a model writes; `queries` says which query each is for.
 
-    first: (queries, tokens read by the decoder and asked for, vocabulary) logits in float32 after
-    the reading; its last column is what comes next.
+    first: (queries, places, vocabulary) logits in float32 from the reading: the last of them say
+    what comes next, those before it what each of the tokens that all begin with was worth.
     """
 
     def __init__(
@@ -36,14 +36,17 @@ class Writing:
         """Read the prompts and, after each, the tokens `begun` with. For causal models a prompt
         and what is begun with are one text; others read the prompt with the encoder.
         """
+        import torch
+
         self._model = model
         self.queries = np.arange(len(prompts))
         self._cache: Any = None
         self._read: Tensor | None = None
         if model.reads_apart:
             tokens, self._mask = padded(model, prompts, left=False)
-            encoder = model.model.get_encoder()
-            self._read = encoder(input_ids=tokens, attention_mask=self._mask).last_hidden_state
+            with torch.inference_mode():
+                read = model.model.get_encoder()(input_ids=tokens, attention_mask=self._mask)
+            self._read = read.last_hidden_state
             start = np.tile(np.array(begun, dtype=np.int64), (len(prompts), 1))
             self.first = self._forward(model.tensor(start), len(begun))
         else:
