@@ -56,6 +56,11 @@ class BeamSettings:
                 f"{self.groups} groups of {self.beam} beams",
                 remedy="Use a number of beams that can be divided by the groups",
             )
+        if self.spelling.eos in self.begin:
+            raise UsageError(
+                f"begin={self.begin} has the completing token {self.spelling.eos}",
+                remedy="Leave it out: what is complete is not written on",
+            )
         if len(self.begin) >= self.max_length:
             raise UsageError(
                 f"max_length={self.max_length} with {len(self.begin)} tokens to begin with",
