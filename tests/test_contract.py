@@ -328,6 +328,13 @@ CASES = {
         join=together_as_tokens,
         spoil=with_unknown_token,
     ),
+    "ngram-fm": Case(
+        family=load_family("ngram", {"vocabulary": 9, "layout": "fm", "sampling": 3}),
+        encode=few_tokens,
+        score=ngram_scores,
+        join=together_as_tokens,
+        spoil=with_unknown_token,
+    ),
     "ivf-pq": every_cell("ivf-pq", pieces=4),
     "ivf-sq8": every_cell("ivf-sq8", metric="ip"),
     "ivf-rabitq": every_cell("ivf-rabitq"),
