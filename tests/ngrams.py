@@ -1,15 +1,21 @@
 """N-grams without an index: texts that are queries too, and the score as it is said."""
 
+import sysconfig
+import tokenize
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ragstone.indexes.ngram.family import Ngram
+from ragstone.indexes.ngram.index import NgramIndex
 from ragstone.indexes.ngram.texts import Marks, TokenText, WeightedNgrams, flat
 
 VOCABULARY = 9
 MARKS = Marks.of(VOCABULARY)
+LAYOUTS = ("suffixes", "fm")
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +101,7 @@ def places(text: Sequence[int], ngram: Sequence[int]) -> list[int]:
 
 def ngram_scores(keys: Any, asked: Any, **settings: Any) -> np.ndarray:
     """(queries, passages): the score of each, -inf without an n-gram of some weight."""
-    texts = [[MARKS.separator, *row, MARKS.separator] for row in rows_of(keys)]
+    texts = [text_with_edges(row) for row in rows_of(keys)]
     ngrams, singles = rows_of(asked.ngrams), rows_of(asked.unigrams)
     scores = np.full((len(asked), len(texts)), -np.inf)
     for query in range(len(asked)):
@@ -137,3 +143,45 @@ def intersective(
     for token in {text[i] for i in range(len(text)) if i not in covered}:
         total += singles.get(token, 0.0) ** unigram_alpha * (1 - beta * (token in tokens))
     return (1 - single) * total + single * best
+
+
+def index_of(texts: list[list[int]], layout: str, pieces: int = 1, **settings: Any) -> NgramIndex:
+    """An index of these texts in so many segments."""
+    family = Ngram(**{"vocabulary": VOCABULARY, "layout": layout, **settings})
+    index = family.open([])
+    for rows in np.array_split(np.arange(len(texts)), pieces):
+        index.add(rows, flat([texts[row] for row in rows]))
+    return index
+
+
+def text_with_edges(text: list[int]) -> list[int]:
+    return [MARKS.separator, *text, MARKS.separator]
+
+
+def random_texts(seed: int, n: int) -> list[list[int]]:
+    rng = np.random.default_rng(seed)
+    return [random_text(rng) for _ in range(n)]
+
+
+def python_source(most: int) -> np.ndarray:
+    """Names, numbers and signs of the standard library's own source as codes."""
+    numbers: dict[str, int] = {}
+    codes: list[int] = []
+    for path in sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py")):
+        with path.open("rb") as file:
+            codes += [
+                numbers.setdefault(one.string, len(numbers))
+                for one in tokenize.tokenize(file.readline)
+            ]
+        if len(codes) > most:
+            break
+    return np.array(codes[:most])
+
+
+def ask(weighted: dict[tuple[int, ...], float], singles: dict[int, float] | None = None) -> Any:
+    weights = np.array(list(weighted.values()), np.float32)
+    keys = WeightedNgrams(np.array([0, len(weighted)]), flat(list(weighted)), weights)
+    if not singles:
+        return keys
+    given = flat([list(singles)]), np.array(list(singles.values()), np.float32)
+    return WeightedNgrams(keys.queries, keys.ngrams, keys.weights, *given)

@@ -1,11 +1,7 @@
-"""The n-gram index against brute force over the texts, and its scores against worked examples."""
+"""The n-gram index against brute force over the texts."""
 
-import importlib.util
-import sysconfig
-import tokenize
 from collections import Counter
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,48 +9,27 @@ import pytest
 
 from ragstone.errors import Damaged, UsageError
 from ragstone.indexes.family import BadKey, OpenPart, load_family
-from ragstone.indexes.ngram import suffix_sort
 from ragstone.indexes.ngram.family import Ngram
-from ragstone.indexes.ngram.index import NgramIndex
-from ragstone.indexes.ngram.scoring import Scoring, corpus_weights
-from ragstone.indexes.ngram.texts import Marks, TokenText, WeightedNgrams, flat, texts_of
+from ragstone.indexes.ngram.texts import Marks, flat, texts_of
 from ragstone.storage import MemoryPart
 
 from .ngrams import (
+    LAYOUTS,
     MARKS,
     VOCABULARY,
-    few_tokens,
-    intersective,
-    ngram_scores,
+    ask,
+    index_of,
     places,
-    random_text,
+    python_source,
+    random_texts,
     rows_of,
-)  # fmt: skip
-
-LAYOUTS = ("suffixes", "fm")
+    text_with_edges,
+)
 
 
 @pytest.fixture(params=LAYOUTS)
 def layout(request: pytest.FixtureRequest) -> Any:
     return request.param
-
-
-def index_of(texts: list[list[int]], layout: str, pieces: int = 1, **settings: Any) -> NgramIndex:
-    """An index of these texts in so many segments."""
-    family = Ngram(**{"vocabulary": VOCABULARY, "layout": layout, **settings})
-    index = family.open([])
-    for rows in np.array_split(np.arange(len(texts)), pieces):
-        index.add(rows, flat([texts[row] for row in rows]))
-    return index
-
-
-def text_with_edges(text: list[int]) -> list[int]:
-    return [MARKS.separator, *text, MARKS.separator]
-
-
-def random_texts(seed: int, n: int) -> list[list[int]]:
-    rng = np.random.default_rng(seed)
-    return [random_text(rng) for _ in range(n)]
 
 
 def all_ngrams(texts: list[list[int]], length: int) -> list[tuple[int, ...]]:
@@ -168,180 +143,6 @@ def test_fields_begin_with_their_marks_and_end_with_the_separator(layout) -> Non
     assert Marks.of(VOCABULARY).title == VOCABULARY + 1
 
 
-# scores
-
-
-def test_weights_are_those_of_the_paper() -> None:
-    cases = [(-2, 10, 9.252864), (-9, 10, 2.107574), (-0.05, 1, 14.994378), (-12, 1, 0.023756)]
-    for logprob, hits, wanted in [*cases, (-3, 50_000, 0), (-2, 0, 0)]:
-        found = corpus_weights(np.array([float(logprob)]), np.array([hits]), 10**6)
-        assert found.dtype == np.float32 and found == pytest.approx([wanted], abs=2e-6)
-    assert np.isfinite(corpus_weights(np.array([0.0, -800.0]), np.array([1, 1]), 1)).all()
-
-
-def ask(weighted: dict[tuple[int, ...], float], singles: dict[int, float] | None = None) -> Any:
-    weights = np.array(list(weighted.values()), np.float32)
-    keys = WeightedNgrams(np.array([0, len(weighted)]), flat(list(weighted)), weights)
-    if not singles:
-        return keys
-    given = flat([list(singles)]), np.array(list(singles.values()), np.float32)
-    return WeightedNgrams(keys.queries, keys.ngrams, keys.weights, *given)
-
-
-A, B, C, D, E, X = range(1, 7)
-
-
-def test_the_worked_example(layout) -> None:
-    """abc covers the b and c of bcd, which is dropped; the a of ae counts a fifth."""
-    index = index_of([[A, B, C, D, X, A, E], [A, B, C, A, B, C], [X, X]], layout, alpha=1.0)
-    keys = ask({(A, B, C): 16.0, (B, C, D): 9.0, (A, E): 4.0})
-    found = index.search(keys, 3)
-    assert found.numbers.tolist() == [[0, 1, -1]]
-    assert found.scores[0, :2].tolist() == pytest.approx([18.4, 16.0])
-    [told] = index.explain(keys, 0)
-    assert [(one.ngram, one.places, one.count) for one in told] == [
-        ((A, B, C), (0,), 3), ((A, E), (5,), 1)
-    ]  # fmt: skip
-    assert [one.cover for one in told] == pytest.approx([1.0, 0.6])
-    assert index.explain(keys, 2) == [[]]
-
-
-def test_scoring_settings_change_what_they_say(layout) -> None:
-    index = index_of([[A, B, C, D]], layout)
-    keys = ask({(A, B): 3.0, (B, C): 2.0}, {D: 0.5, A: 9.0, X: 7.0})
-
-    def score(**settings: Any) -> float:
-        return float(index.search(keys, 1, scoring=Scoring(**settings)).scores[0, 0])
-
-    assert score() == pytest.approx(9 + 0.5)
-    assert score(alpha=1) == pytest.approx(3 + 0.5)
-    assert score(unigram_alpha=2) == pytest.approx(9 + 0.25)
-    assert score(single=1) == pytest.approx(9)
-    assert score(single=0.5) == pytest.approx(0.5 * 9.5 + 0.5 * 9)
-    assert score(overlaps=True) == pytest.approx(9 + 4 * (0.2 + 0.8 / 2) + 0.5)
-    assert score(overlaps=True, beta=0) == pytest.approx(9 + 4 + 0.5)
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_scores_equal_the_naive_ones_and_what_is_explained(layout, seed) -> None:
-    rng = np.random.default_rng(seed)
-    how = [
-        {}, {"beta": 0.0, "alpha": 1.0}, {"single": 0.4}, {"overlaps": True},
-        {"unigram_alpha": 2.0, "beta": 1.0}, {"single": 1.0, "alpha": 3.0},
-    ][seed]  # fmt: skip
-    keys, queries = few_tokens(rng, 700), few_tokens(rng, 12)
-    index = index_of(rows_of(TokenText(keys.offsets, keys.tokens)), layout, 2, **how)
-    truth = ngram_scores(keys, queries, **how)
-    for k in (1, 5, 700):
-        found = index.search(queries, k)
-        for query, (numbers, scores) in enumerate(zip(found.numbers, found.scores, strict=True)):
-            exact = truth[query].astype(np.float32)
-            order = np.lexsort((np.arange(700), -exact))[:k]
-            order = order[~np.isneginf(exact[order])]
-            np.testing.assert_allclose(scores[: len(order)], exact[order], rtol=1e-5)
-            assert (scores[len(order) :] == -np.inf).all() and (numbers[len(order) :] == -1).all()
-    for number in (0, 350, 699):
-        for query, told in enumerate(index.explain(queries, number)):
-            total = sum(one.worth * one.cover for one in told)
-            best = max((one.worth for one in told if len(one.ngram) > 1), default=0.0)
-            if not how.get("single") and told:
-                assert total == pytest.approx(truth[query, number])
-            assert bool(told) == (truth[query, number] > -np.inf) and best >= 0
-            text = text_with_edges(index.tokens(number).tolist())
-            for one in told:
-                assert [place + 1 for place in one.places] == places(text, one.ngram)
-
-
-def test_limits_leave_out_passages_and_no_scores(layout) -> None:
-    rng = np.random.default_rng(1)
-    keys, queries = few_tokens(rng, 600), few_tokens(rng, 8)
-    index = index_of(rows_of(TokenText(keys.offsets, keys.tokens)), layout)
-    truth = ngram_scores(keys, queries)
-    for limit in ({"most_hits": 40}, {"depth": 30}):
-        found = index.search(queries, 50, scoring=Scoring(**limit))
-        for row, numbers in enumerate(found.numbers):
-            hits = numbers >= 0
-            exact = truth[row][numbers[hits]]
-            np.testing.assert_allclose(found.scores[row][hits], exact, rtol=1e-5)
-        if "depth" in limit:
-            assert ((found.numbers >= 0).sum(axis=1) <= 30).all()
-
-
-def test_many_hits_end_the_search_early_with_the_same_result(layout, monkeypatch) -> None:
-    from ragstone.indexes.ngram import search
-
-    rng = np.random.default_rng(2)
-    keys, queries = few_tokens(rng, 600), few_tokens(rng, 20)
-    index = index_of(rows_of(TokenText(keys.offsets, keys.tokens)), layout)
-    truth = index.search(queries, 10)
-    for name, value in (("FEW_HITS", 1), ("FEW_HITS", 10**9), ("FEW_ROWS", 1), ("FEW_ROWS", 600)):
-        monkeypatch.setattr(search, name, value)
-        again = index.search(queries, 10)
-        assert (again.numbers == truth.numbers).all() and (again.scores == truth.scores).all()
-
-
-def test_a_text_score_by_hand() -> None:
-    """The naive score itself."""
-    edged = text_with_edges([A, B, C, D, X, A, E])
-    weighted = [((A, B, C), 16.0), ((B, C, D), 9.0), ((A, E), 4.0)]
-    assert intersective(edged, weighted, {}, alpha=1.0) == pytest.approx(18.4)
-
-
-# the suffix array
-
-
-def naive_suffixes(text: np.ndarray) -> list[int]:
-    raw = text.astype(">u4").tobytes()
-    return sorted(range(len(text)), key=lambda i: raw[4 * i :])
-
-
-@pytest.mark.parametrize("dtype", [np.uint16, np.uint32])
-def test_suffixes_are_in_the_order_of_their_tokens(dtype) -> None:
-    rng = np.random.default_rng(0)
-    for codes in (1, 2, 5, 300):
-        for _ in range(40):
-            text = rng.integers(0, codes, rng.integers(1, 60)).astype(dtype)
-            text = np.tile(text, rng.integers(1, 6))
-            assert suffix_sort.by_doubling(text, codes).tolist() == naive_suffixes(text)
-
-
-def test_long_repeats_and_large_groups_are_sorted() -> None:
-    rng = np.random.default_rng(1)
-    text = np.tile(rng.integers(0, 2, 3000), 4).astype(np.uint16)
-    order = suffix_sort.by_doubling(text, 2)
-    assert order.tolist() == naive_suffixes(text)
-    same = np.zeros(5000, np.uint16)
-    assert suffix_sort.by_doubling(same, 1).tolist() == list(range(4999, -1, -1))
-
-
-def test_numbers_are_sorted_by_both_ways() -> None:
-    rng = np.random.default_rng(2)
-    for n in (1, 17, 1000, 2048, 2049, 20_000):
-        for most in (2**20, 2**63):
-            keys = rng.choice(most // 2, n, replace=False) if most < 2**30 else rng.integers(
-                0, most, n, dtype=np.int64
-            )  # fmt: skip
-            keys = np.unique(keys)[::-1].copy()
-            wanted = np.sort(keys)
-            suffix_sort.sort_keys(keys, np.empty_like(keys), len(keys))
-            assert (keys == wanted).all()
-
-
-def python_source(most: int) -> np.ndarray:
-    """Names, numbers and signs of the standard library's own source as codes."""
-    numbers: dict[str, int] = {}
-    codes: list[int] = []
-    for path in sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py")):
-        with path.open("rb") as file:
-            codes += [
-                numbers.setdefault(one.string, len(numbers))
-                for one in tokenize.tokenize(file.readline)
-            ]
-        if len(codes) > most:
-            break
-    return np.array(codes[:most])
-
-
 def test_python_source_equals_brute_force(layout) -> None:
     """Real text with long repeats: counts of all its n-grams, and what follows them."""
     codes = python_source(60_000)
@@ -363,18 +164,6 @@ def test_python_source_equals_brute_force(layout) -> None:
     for (first, last), wanted in zip(pairwise(found.offsets), follow.values(), strict=True):
         pairs = zip(found.tokens[first:last], found.counts[first:last], strict=True)
         assert dict(pairs) == wanted
-
-
-@pytest.mark.skipif(importlib.util.find_spec("pydivsufsort") is None, reason="no pydivsufsort")
-@pytest.mark.parametrize("dtype", [np.uint16, np.uint32])
-def test_both_builders_give_the_same_order(dtype) -> None:
-    rng = np.random.default_rng(3)
-    for codes in (1, 2, 200, 300, 60_000):
-        text = np.tile(rng.integers(0, codes, 5000), 3).astype(dtype)
-        assert (suffix_sort.by_divsufsort(text) == suffix_sort.by_doubling(text, codes)).all()
-    source = python_source(100_000).astype(dtype)
-    both = suffix_sort.by_divsufsort(source), suffix_sort.by_doubling(source, source.max() + 1)
-    assert (both[0] == both[1]).all()
 
 
 # what is refused

@@ -7,6 +7,7 @@ The suffixes that begin with an n-gram are one range of the array, and in it the
 token that follows. A suffix is no address before it was compared with the length of the text.
 """
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
 
 _FEW = 128
 """Suffixes of which all are looked at, rather than to search them for each candidate."""
+
+_FREQUENT = 4096
+"""Occurrences from which the tokens that follow a single token are noted, a bit each ..."""
+
+_MOST_BYTES = 32 << 20
+"""... for the most frequent ones that fit in here."""
 
 
 class Suffixes:
@@ -47,10 +54,25 @@ class Suffixes:
         self, ranges: NDArray[np.int64], length: int, candidates: NDArray[np.int64]
     ) -> NDArray[np.bool_]:
         found = np.zeros(candidates.shape, np.bool_)
-        text = self._suffixes, self._text
-        test_candidates(*text, self._tokens.codes, len(self._tokens.ids), ranges, length,
-                        candidates, found)  # fmt: skip
+        noted, bits = np.full(len(ranges), -1), np.empty((0, 0), np.uint8)
+        if length == 1 and len(ranges):
+            places, bits = self._followers
+            noted = places[np.searchsorted(self._tokens.firsts, ranges[:, 0], "right") - 1]
+        known = self._tokens.codes, len(self._tokens.ids), noted, bits
+        test_candidates(self._suffixes, self._text, *known, ranges, length, candidates, found)
         return found
+
+    @cached_property
+    def _followers(self) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """For each code its row of bits, -1 for none; in a row a bit a code, set if it follows."""
+        counts, width = np.diff(self._tokens.firsts), len(self._tokens.ids) // 8 + 1
+        frequent = np.argsort(-counts, kind="stable")[: _MOST_BYTES // width]
+        frequent = frequent[counts[frequent] >= _FREQUENT]
+        bits = np.zeros((len(frequent), width), np.uint8)
+        note_followers(self._suffixes, self._text, self._tokens.firsts, frequent, bits)
+        places = np.full(len(counts), -1)
+        places[frequent] = np.arange(len(frequent))
+        return places, bits
 
     def continuations(
         self, ranges: NDArray[np.int64], length: int
@@ -150,7 +172,19 @@ def _following(suffixes, text, row, length):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def test_candidates(suffixes, text, codes_of, codes, ranges, length, candidates, found):  # type: ignore[no-untyped-def]
+def note_followers(suffixes, text, firsts, frequent, bits):  # type: ignore[no-untyped-def]
+    """Set a bit for each code that follows one of the frequent ones."""
+    for i in range(len(frequent)):
+        for row in range(firsts[frequent[i]], firsts[frequent[i] + 1]):
+            code = _following(suffixes, text, row, 1)
+            if code >= 0:
+                bits[i, code >> 3] |= np.uint8(1 << (code & 7))
+
+
+@njit(cache=True, nogil=True)
+def test_candidates(  # type: ignore[no-untyped-def]
+    suffixes, text, codes_of, codes, noted, bits, ranges, length, candidates, found
+):
     """Whether each candidate follows the n-grams in its range."""
     width = candidates.shape[1]
     wanted, spare = np.empty(width, np.int64), np.empty(width, np.int64)
@@ -164,7 +198,11 @@ def test_candidates(suffixes, text, codes_of, codes, ranges, length, candidates,
             id = candidates[i, j]
             code = np.int64(codes_of[id]) if 0 <= id < len(codes_of) else np.int64(-1)
             wanted[j] = (code + 1) << 32 | j
-        if last - first <= _FEW:
+        if noted[i] >= 0:
+            for j in range(width):
+                code = (wanted[j] >> 32) - 1
+                found[i, j] = code >= 0 and (bits[noted[i], code >> 3] >> (code & 7)) & 1
+        elif last - first <= _FEW:
             for row in range(first, last):
                 code = _following(suffixes, text, row, length)
                 if code >= 0:
