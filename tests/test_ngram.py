@@ -10,7 +10,7 @@ import pytest
 from ragstone.errors import Damaged, UsageError
 from ragstone.indexes.family import BadKey, OpenPart, load_family
 from ragstone.indexes.ngram.family import Ngram
-from ragstone.indexes.ngram.texts import Marks, flat, texts_of
+from ragstone.indexes.ngram.texts import Marks, TokenText, flat, texts_of
 from ragstone.storage import MemoryPart
 
 from .ngrams import (
@@ -187,6 +187,9 @@ def test_what_cannot_be_stored_or_asked_is_refused(layout) -> None:
         index.add(np.array([0]), flat([[1]]))
     with pytest.raises(UsageError, match="no token"):
         index.occurrences([])
+    assert index.counts_of(flat([[], [1, 2], [9]])).tolist() == [0, 1, 2]
+    with pytest.raises(BadKey, match="offsets"):
+        index.counts_of(TokenText(np.array([0, 9]), np.array([1, 2], np.int32)))
     with pytest.raises(UsageError, match="no passage 2"):
         index.tokens(2)
     with pytest.raises(UsageError, match="k=0"):

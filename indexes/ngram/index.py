@@ -16,7 +16,7 @@ from .explain import Evidence, evidence
 from .part import NgramPart, texts_at
 from .scoring import Asked, Scoring, prepared
 from .search import search_part
-from .texts import Marks, TokenText, WeightedNgrams, check_ngrams, flat
+from .texts import Marks, TokenText, WeightedNgrams, check_ngrams, check_offsets, flat
 
 if TYPE_CHECKING:
     from .family import Ngram
@@ -91,7 +91,8 @@ class NgramIndex:
         return self._counts(*_rows_of(prefixes))
 
     def counts_of(self, ngrams: TokenText) -> NDArray[np.int64]:
-        """(n,) how often each of n n-grams of at least one token occurs."""
+        """(n,) how often each of n n-grams occurs; 0 for one of no token."""
+        check_offsets(ngrams.offsets, len(ngrams.tokens))
         return self._counts(*_flat_ids(ngrams))
 
     def _counts(self, offsets: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -108,7 +109,7 @@ class NgramIndex:
         found = np.zeros(candidates.shape, np.bool_)
         for part in self._parts:
             if prefixes.shape[1] == 0:
-                found |= np.isin(candidates, part.tokens.unigrams[0])
+                found |= part.tokens.occur(candidates)
             else:
                 ranges = self._going_on(part, prefixes)
                 found |= part.layout.allowed(ranges, prefixes.shape[1], candidates)

@@ -113,6 +113,18 @@ class Tokens:
         occur = np.flatnonzero(counts)
         return self.ids[occur].astype(np.int64), counts[occur]
 
+    def occur(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether passages have these ids; a separator, where there is a field."""
+        known = (ids >= 0) & (ids < len(self.codes))
+        found: NDArray[np.bool_] = known & self._occurs[np.where(known, ids, 0)]
+        return found
+
+    @cached_property
+    def _occurs(self) -> NDArray[np.bool_]:
+        occurs = self.codes >= 0
+        occurs[self.vocabulary] = self.rows > 0
+        return occurs
+
 
 def open_tokens(opened: OpenPart, vocabulary: int) -> Tokens:
     """Raises Damaged unless the arrays fit each other and the vocabulary."""

@@ -46,7 +46,7 @@ class Scoring:
     depth: int | None = None
 
     def __post_init__(self) -> None:
-        for name, most in (("alpha", 8), ("unigram_alpha", 8), ("beta", 1), ("single", 1)):
+        for name, most in (("alpha", 4), ("unigram_alpha", 4), ("beta", 1), ("single", 1)):
             value = getattr(self, name)
             if type(value) not in (int, float) or not 0 <= value <= most:
                 raise UsageError(f"{name}={value!r} is out of range", remedy=f"Use 0 to {most}")

@@ -115,9 +115,9 @@ def _compare(text, at, codes, length):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def encode(codes_of, separator, ids, codes):  # type: ignore[no-untyped-def]
-    """Ids as codes; False if one does not occur, or stands behind a separator it does not follow.
+    """Ids as codes; False if one does not occur or there is none.
 
-    A separator ends an n-gram unless it is its first token.
+    A separator ends an n-gram unless it is its first token: behind one nothing occurs.
     """
     for place in range(len(ids)):
         id = ids[place]
@@ -126,7 +126,7 @@ def encode(codes_of, separator, ids, codes):  # type: ignore[no-untyped-def]
         if place > 1 and codes[place - 1] == separator:
             return False
         codes[place] = codes_of[id]
-    return True
+    return len(ids) > 0
 
 
 @njit(cache=True, nogil=True)

@@ -15,6 +15,9 @@ RESERVED = 16
 LONGEST = 1024
 """Tokens that a weighted n-gram may have."""
 
+MOST_WEIGHT = 1e6
+"""What an n-gram may weigh, so that sums of powers are float32 numbers."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TokenText:
@@ -92,7 +95,7 @@ def flat(rows: Sequence[Sequence[int]]) -> TokenText:
 
 def check_texts(keys: TokenText, vocabulary: int) -> None:
     """Raise BadKey with the first text that has ids outside the vocabulary and its marks."""
-    _check_offsets(keys.offsets, len(keys.tokens))
+    check_offsets(keys.offsets, len(keys.tokens))
     if keys.tokens.dtype != np.int32 or keys.tokens.ndim != 1:
         raise BadKey(
             f"tokens are {keys.tokens.dtype} in {keys.tokens.ndim} dimensions, not int32 in one",
@@ -110,7 +113,8 @@ def check_texts(keys: TokenText, vocabulary: int) -> None:
         )
 
 
-def _check_offsets(offsets: NDArray[np.int64], limit: int) -> None:
+def check_offsets(offsets: NDArray[np.int64], limit: int) -> None:
+    """Raise BadKey unless offsets rise inside of so many tokens."""
     steps = np.diff(offsets)
     if offsets.dtype != np.int64 or not len(offsets) or offsets[0] < 0 or offsets[-1] > limit:
         raise BadKey("offsets are not int64, or not inside the tokens", 0, remedy="Let them rise")
@@ -120,14 +124,14 @@ def _check_offsets(offsets: NDArray[np.int64], limit: int) -> None:
 
 def check_ngrams(keys: WeightedNgrams) -> None:
     """Raise BadKey with the first query that cannot be asked."""
-    _check_offsets(keys.queries, len(keys.ngrams))
-    _check_offsets(keys.ngrams.offsets, len(keys.ngrams.tokens))
+    check_offsets(keys.queries, len(keys.ngrams))
+    check_offsets(keys.ngrams.offsets, len(keys.ngrams.tokens))
     _check_weights(keys.weights, len(keys.ngrams), keys.queries)
     lengths = np.diff(keys.ngrams.offsets)
     _refuse((lengths < 1) | (lengths > LONGEST), keys.queries, f"1 to {LONGEST} tokens a n-gram")
     if keys.unigrams is not None:
         weights = keys.unigram_weights
-        _check_offsets(keys.unigrams.offsets, len(keys.unigrams.tokens))
+        check_offsets(keys.unigrams.offsets, len(keys.unigrams.tokens))
         if len(keys.unigrams) != len(keys) or weights is None:
             raise BadKey("unigrams are not those of the queries", 0, remedy="Give a row a query")
         _check_weights(weights, len(keys.unigrams.tokens), keys.unigrams.offsets)
@@ -136,7 +140,9 @@ def check_ngrams(keys: WeightedNgrams) -> None:
 def _check_weights(weights: NDArray[np.float32], count: int, offsets: NDArray[np.int64]) -> None:
     if weights.shape != (count,) or weights.dtype != np.float32:
         raise BadKey(f"weights are {weights.dtype} {weights.shape}", 0, remedy="One float32 each")
-    _refuse(~((weights >= 0) & (weights < 1e15)), offsets, "weights from 0 to 1e15")
+    _refuse(
+        ~((weights >= 0) & (weights <= MOST_WEIGHT)), offsets, f"weights from 0 to {MOST_WEIGHT:g}"
+    )
 
 
 def _refuse(wrong: NDArray[np.bool_], offsets: NDArray[np.int64], wanted: str) -> None:
