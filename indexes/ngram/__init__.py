@@ -3,7 +3,9 @@
 texts       what is stored (`TokenText`) and asked (`WeightedNgrams`), and the ids of separators
 family      the settings, `Ngram`
 index       the open `NgramIndex`
-scoring     what weighted n-grams say of one passage
+scoring     what weighted n-grams say of one passage, and the weights to give them
+explain     the same, told
+suffixes, compressed    the two layouts of a text, behind `part.Layout`
 
 A passage is one or more fields with a separator between them; a field may begin with a mark that
 says what it is. The text of a segment is SEP passage SEP passage ... SEP, so that every field

@@ -96,11 +96,13 @@ class NgramIndex:
         return self._counts(*_flat_ids(ngrams))
 
     def _counts(self, offsets: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        found = np.zeros(len(offsets) - 1, np.int64)
-        for part in self._parts:
-            ranges = part.layout.ranges(offsets, ids)
-            found += ranges[:, 1] - ranges[:, 0]
-        return found
+        found = [part.layout.ranges(offsets, ids) for part in self._parts]
+        if not found:
+            return np.zeros(len(offsets) - 1, np.int64)
+        total: NDArray[np.int64] = found[0][:, 1] - found[0][:, 0]
+        for ranges in found[1:]:
+            total += ranges[:, 1] - ranges[:, 0]
+        return total
 
     def allowed(
         self, prefixes: NDArray[np.int64], candidates: NDArray[np.int64]
@@ -264,8 +266,9 @@ class NgramIndex:
 
 def _rows_of(prefixes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Offsets and ids of (n, length) prefixes one after the other."""
-    offsets = np.arange(len(prefixes) + 1) * prefixes.shape[1]
-    return offsets, np.ascontiguousarray(prefixes, np.int64).reshape(-1)
+    rows, length = prefixes.shape
+    offsets = np.arange(0, (rows + 1) * length, length)
+    return offsets, prefixes.astype(np.int64, copy=False).ravel()
 
 
 def _flat_ids(ngrams: TokenText) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

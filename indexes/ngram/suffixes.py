@@ -41,13 +41,14 @@ class Suffixes:
         self._suffixes = stored(opened.part, "suffixes", "uint32", PLACE)
         require(len(self._text) == len(self._suffixes) == tokens.size, "text")
         require(int(self._text.max()) < len(tokens.ids), "text")
+        known = tokens.firsts, tokens.codes, tokens.separator
+        self._arrays = self._suffixes, self._text, *known
         edges = self._text[tokens.starts - 1]
         require(bool((edges == tokens.separator).all()), "starts")
 
     def ranges(self, offsets: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        found, tokens = np.zeros((len(offsets) - 1, 2), np.int64), self._tokens
-        known = tokens.firsts, tokens.codes, tokens.separator
-        find_ranges(self._suffixes, self._text, *known, offsets, ids, found)
+        found = np.zeros((len(offsets) - 1, 2), np.int64)
+        find_ranges(*self._arrays, offsets, ids, found)
         return found
 
     def allowed(
