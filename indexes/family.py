@@ -8,7 +8,7 @@ A family differs from the others only in its keys. The collection knows nothing 
     check(keys)    refuses keys that cannot be stored, before anything is taken
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -16,10 +16,11 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError, Mismatch
+from ..errors import InputError, Mismatch, UsageError
 from ..records import JSON, Bitmap, Neighbours
-from ..storage import Part, PartWriter
+from ..storage import MemoryPart, Part, PartWriter
 
+Keys = TypeVar("Keys", bound=Sized)
 Keys_contra = TypeVar("Keys_contra", contravariant=True)
 QueryKeys_contra = TypeVar("QueryKeys_contra", contravariant=True)
 
@@ -83,6 +84,36 @@ class StoredIndex(Protocol[Keys_contra, QueryKeys_contra]):
     def search(
         self, keys: QueryKeys_contra, k: int, *, allowed: Bitmap | None = None
     ) -> Neighbours: ...
+
+
+def check_search(k: int, allowed: Bitmap | None, rows: int) -> None:
+    """Raise UsageError unless k passages can be searched for among so many rows."""
+    if k < 1:
+        raise UsageError(f"k={k} results cannot be found", remedy="Ask for one at least")
+    if allowed is not None and (allowed.shape != (rows,) or allowed.dtype != np.bool_):
+        raise UsageError(
+            f"allowed is {allowed.dtype} {allowed.shape}",
+            remedy=f"Give one bool for each of the {rows} passages",
+        )
+
+
+def part_in_memory(
+    builder: Builder[Keys], numbers: NDArray[np.int64], keys: Keys, rows: int
+) -> OpenPart:
+    """The part that `add` of an index makes of keys, after the `rows` that it has.
+
+    Raises UsageError unless numbers are the next ones, and what the builder raises.
+    """
+    count = len(keys)
+    if not np.array_equal(numbers, np.arange(rows, rows + count)):
+        raise UsageError(
+            f"the passage numbers {numbers!r} are not the next ones",
+            remedy=f"Number them from {rows} to {rows + count - 1}",
+        )
+    part = MemoryPart()
+    builder.add(keys)
+    builder.write(part)
+    return OpenPart(part, rows, count)
 
 
 class Family(Protocol[Keys_contra, QueryKeys_contra]):

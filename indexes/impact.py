@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import UsageError
 from ..records import Bitmap, Neighbours, WeightedTerms
 from .addresses import address_of
-from .family import OpenPart
+from .family import OpenPart, part_in_memory
 from .impact_part import ImpactPart, Rows, write_impacts
 from .impact_search import ALL, CAPACITY, MARGIN, STATE, K, search_impacts
 from .impact_weights import Weights, values
@@ -122,18 +121,10 @@ class ImpactIndex:
 
     def add(self, numbers: NDArray[np.int64], keys: WeightedTerms) -> None:
         """Append passages in memory. numbers: the next ones, ``arange(rows, rows + n)``."""
-        from ..storage import MemoryPart
-
-        rows = self.rows
-        if not np.array_equal(numbers, np.arange(rows, rows + len(keys))):
-            raise UsageError(
-                f"the passage numbers {numbers!r} are not the next ones",
-                remedy=f"Number them from {rows} to {rows + len(keys) - 1}",
-            )
-        builder, part = ImpactBuilder(self._symbols_of, self._kind), MemoryPart()
-        builder.add(keys)
-        builder.write(part)
-        self._parts.append(ImpactPart(OpenPart(part, rows, len(keys)), self._kind))
+        added = part_in_memory(
+            ImpactBuilder(self._symbols_of, self._kind), numbers, keys, self.rows
+        )
+        self._parts.append(ImpactPart(added, self._kind))
         self._spare = []
 
     def search(self, keys: WeightedTerms, k: int, *, allowed: Bitmap | None = None) -> Neighbours:

@@ -18,7 +18,7 @@ from ..errors import UsageError
 from ..records import JSON, Bitmap, Neighbours, WeightedTerms
 from .addresses import address_of
 from .bm25 import Statistics, saturation
-from .family import BadKey, OpenPart
+from .family import BadKey, OpenPart, part_in_memory
 from .impact import ImpactBuilder, ImpactIndex, merge_impacts
 from .impact_weights import MOST, Weights, symbols_of
 from .inverted_builder import InvertedBuilder, SymbolsOf
@@ -158,18 +158,7 @@ class InvertedIndex:
 
     def add(self, numbers: NDArray[np.int64], keys: WeightedTerms) -> None:
         """Append passages in memory. numbers: the next ones, ``arange(rows, rows + n)``."""
-        from ..storage import MemoryPart
-
-        rows = self.rows
-        if not np.array_equal(numbers, np.arange(rows, rows + len(keys))):
-            raise UsageError(
-                f"the passage numbers {numbers!r} are not the next ones",
-                remedy=f"Number them from {rows} to {rows + len(keys) - 1}",
-            )
-        builder, part = InvertedBuilder(_frequencies), MemoryPart()
-        builder.add(keys)
-        builder.write(part)
-        opened = OpenPart(part, rows, len(keys))
+        opened = part_in_memory(InvertedBuilder(_frequencies), numbers, keys, self.rows)
         self._parts.append(InvertedPart(opened))
         self._weigh()
 

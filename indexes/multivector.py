@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..errors import UsageError
 from ..records import JSON, Bitmap, Neighbours, TokenVectors
-from .family import BadKey, OpenPart
+from .family import BadKey, OpenPart, check_search, part_in_memory
 from .fixed_encoding import FixedEncoding
 from .maxsim import blocks
 from .multivector_fixed import kept_fixed, open_fixed, write_fixed
@@ -280,18 +280,8 @@ class MultiVectorIndex:
 
     def add(self, numbers: NDArray[np.int64], keys: TokenVectors) -> None:
         """Append texts in memory. numbers: the next ones, ``arange(rows, rows + n)``."""
-        from ..storage import MemoryPart
-
-        rows = self.rows
-        if not np.array_equal(numbers, np.arange(rows, rows + len(keys))):
-            raise UsageError(
-                f"the passage numbers {numbers!r} are not the next ones",
-                remedy=f"Number them from {rows} to {rows + len(keys) - 1}",
-            )
-        builder, part = self._family.builder(), MemoryPart()
-        builder.add(keys)
-        builder.write(part)
-        self._parts.append(self._family.open_part(OpenPart(part, rows, len(keys))))
+        added = part_in_memory(self._family.builder(), numbers, keys, self.rows)
+        self._parts.append(self._family.open_part(added))
 
     def search(self, keys: TokenVectors, k: int, *, allowed: Bitmap | None = None) -> Neighbours:
         """The k live passages with the greatest scores for each query.
@@ -299,7 +289,7 @@ class MultiVectorIndex:
         allowed: (rows,) bool. Raises UsageError for k < 1 or a bitmap of another size, BadKey for
         a query that could not be stored either.
         """
-        self._check_call(k, allowed)
+        check_search(k, allowed, self.rows)
         check_tokens(keys, self._family)
         queries, wanted = scaled(keys, self._family), min(k, max(self.rows, 1))
         found = [
@@ -342,12 +332,3 @@ class MultiVectorIndex:
         depth = max(2 * k, round(self._family.depth * share))
         most = {"exact": self.rows, "auto": _WORTH * depth}
         return depth, most.get(self._family.search, depth)
-
-    def _check_call(self, k: int, allowed: Bitmap | None) -> None:
-        if k < 1:
-            raise UsageError(f"k={k} results cannot be found", remedy="Ask for one at least")
-        if allowed is not None and (allowed.shape != (self.rows,) or allowed.dtype != np.bool_):
-            raise UsageError(
-                f"allowed is {allowed.dtype} {allowed.shape}",
-                remedy=f"Give one bool for each of the {self.rows} passages",
-            )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import UsageError
 from ..records import JSON, Bitmap, Neighbours
-from .family import BadKey, OpenPart
+from .family import BadKey, OpenPart, check_search, part_in_memory
 from .vector_codes import LARGEST, norms_of
 from .vector_device import device_for
 from .vector_exact import Coded, search_exactly
@@ -223,18 +223,8 @@ class VectorIndex:
 
     def add(self, numbers: NDArray[np.int64], keys: Vectors) -> None:
         """Append vectors in memory. numbers: the next ones, ``arange(rows, rows + n)``."""
-        from ..storage import MemoryPart
-
-        rows = self.rows
-        if not np.array_equal(numbers, np.arange(rows, rows + len(keys))):
-            raise UsageError(
-                f"the passage numbers {numbers!r} are not the next ones",
-                remedy=f"Number them from {rows} to {rows + len(keys) - 1}",
-            )
-        builder, part = self._family.builder(), MemoryPart()
-        builder.add(keys)
-        builder.write(part)
-        self._parts.append(self._open(OpenPart(part, rows, len(keys))))
+        added = part_in_memory(self._family.builder(), numbers, keys, self.rows)
+        self._parts.append(self._open(added))
 
     def vectors(self, numbers: NDArray[np.int64]) -> Vectors:
         """(n, d) float32: what is stored under these passage numbers, deleted ones included.
@@ -258,7 +248,7 @@ class VectorIndex:
         allowed: (rows,) bool. Raises UsageError for k < 1 or a bitmap of another size, BadKey for
         a query that could not be stored either.
         """
-        self._check_call(k, allowed)
+        check_search(k, allowed, self.rows)
         check_vectors(keys, self._family)
         queries, depth = scaled(keys, self._family), min(k, max(self.rows, 1))
         device = device_for(self._family.device, queries.size * self.rows)
@@ -275,12 +265,3 @@ class VectorIndex:
         if exactly or not found:
             found.append(search_exactly(exactly, queries, depth))
         return found[0] if len(found) == 1 and depth == k else best_of(found, k)
-
-    def _check_call(self, k: int, allowed: Bitmap | None) -> None:
-        if k < 1:
-            raise UsageError(f"k={k} results cannot be found", remedy="Ask for one at least")
-        if allowed is not None and (allowed.shape != (self.rows,) or allowed.dtype != np.bool_):
-            raise UsageError(
-                f"allowed is {allowed.dtype} {allowed.shape}",
-                remedy=f"Give one bool for each of the {self.rows} passages",
-            )

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, UsageError
 from ..records import Bitmap, WeightedTerms
-from .family import BadKey
+from .family import BadKey, check_search
 
 MOST_QUERY_TERMS = 65_535
 
@@ -22,13 +22,7 @@ def check_shape(keys: WeightedTerms) -> None:
 
 def check_queries(keys: WeightedTerms, k: int, allowed: Bitmap | None, rows: int) -> None:
     """Raise UsageError or InputError unless this can be searched for among so many rows."""
-    if k < 1:
-        raise UsageError(f"k={k} results cannot be found", remedy="Ask for one at least")
-    if allowed is not None and (allowed.shape != (rows,) or allowed.dtype != np.bool_):
-        raise UsageError(
-            f"allowed is {allowed.dtype} {allowed.shape}",
-            remedy=f"Give one bool for each of the {rows} passages",
-        )
+    check_search(k, allowed, rows)
     check_shape(keys)
     if not np.all((keys.weights >= 0) & (keys.weights < np.inf)):
         raise InputError("a query weight is negative or not finite", remedy="Use weights >= 0")

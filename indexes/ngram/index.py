@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ...errors import UsageError
 from ...records import Bitmap, Neighbours
-from ..family import OpenPart
+from ..family import OpenPart, check_search, part_in_memory
 from ..vector_part import live_rows
 from ..vector_search import best_of
 from .explain import Evidence, evidence
@@ -69,18 +69,8 @@ class NgramIndex:
 
     def add(self, numbers: NDArray[np.int64], keys: TokenText) -> None:
         """Append texts in memory. numbers: the next ones, ``arange(rows, rows + n)``."""
-        from ...storage import MemoryPart
-
-        rows = self.rows
-        if not np.array_equal(numbers, np.arange(rows, rows + len(keys))):
-            raise UsageError(
-                f"the passage numbers {numbers!r} are not the next ones",
-                remedy=f"Number them from {rows} to {rows + len(keys) - 1}",
-            )
-        builder, part = self._family.builder(), MemoryPart()
-        builder.add(keys)
-        builder.write(part)
-        self._parts.append(self._family.open_part(OpenPart(part, rows, len(keys))))
+        added = part_in_memory(self._family.builder(), numbers, keys, self.rows)
+        self._parts.append(self._family.open_part(added))
 
     # what decoding asks
 
@@ -164,7 +154,7 @@ class NgramIndex:
         allowed: (rows,) bool.  scoring: other than the settings of the index say. Raises UsageError
         for k < 1 or a bitmap of another size, BadKey for a query that cannot be asked.
         """
-        self._check_call(k, allowed)
+        check_search(k, allowed, self.rows)
         check_ngrams(keys)
         scoring = scoring or self._family.scoring
         asked = prepared(keys, scoring)
@@ -215,7 +205,7 @@ class NgramIndex:
         allowed: (rows,) bool.  most: so many occurrences of a segment are looked at, for n-grams
         that occur everywhere; None: all. Raises UsageError for an n-gram of no token.
         """
-        self._check_call(1, allowed)
+        check_search(1, allowed, self.rows)
         if not len(ngram):
             raise UsageError("an n-gram of no token is everywhere", remedy="Give a token at least")
         rows, found = flat([ngram]), [np.empty((2, 0), np.int64)]
@@ -253,15 +243,6 @@ class NgramIndex:
         raise UsageError(
             f"there is no passage {number}", remedy=f"Ask for one of 0 to {self.rows - 1}"
         )
-
-    def _check_call(self, k: int, allowed: Bitmap | None) -> None:
-        if k < 1:
-            raise UsageError(f"k={k} results cannot be found", remedy="Ask for one at least")
-        if allowed is not None and (allowed.shape != (self.rows,) or allowed.dtype != np.bool_):
-            raise UsageError(
-                f"allowed is {allowed.dtype} {allowed.shape}",
-                remedy=f"Give one bool for each of the {self.rows} passages",
-            )
 
 
 def _rows_of(prefixes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
